@@ -35,6 +35,9 @@ MARK = b"%s=%s" % (
     os.environ.setdefault("WSEP_SYNC_TEST_RUN", f"{os.getpid()}-{time.time_ns()}").encode(),
 )
 
+# A shell starts background jobs with SIGINT ignored, and commands would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Correctness doesn't depend on how fast the machine is today.
 hypothesis.settings.register_profile(
     "wsep_sync",
