@@ -1,0 +1,332 @@
+"""Commands on this machine: :class:`LocalExecer`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal as signals
+import subprocess
+import sys
+import threading
+import time
+
+from . import process, streams
+from .errors import ExitError, StartError, start_error
+from .messages import Command, Resize, signal_message
+from .process import Execer, Process
+from .wakeup import READ, Wakeup, wait_for
+
+if sys.platform != "win32":
+    from . import local_pty
+
+__all__ = ["LocalExecer"]
+
+
+class LocalExecer(Execer):
+    """Starts commands on this machine.
+
+    Each command leads a session and a process group of its own, has this process's environment
+    and what :attr:`.Command.env` adds, and inherits no descriptor but its three. A terminal has
+    ``WSEP_TTY=true`` in its environment, and ``TERM=xterm-256color`` if there is no ``TERM``.
+
+    Spawning is safe in a process full of threads: no Python code runs between fork and exec.
+    On Windows the class can be imported and made; starting a command raises ``StartError``.
+
+    Args:
+        child_process_priority: Niceness of the commands, -20 to 19; ``None`` leaves it. It is
+            set right after the start, as in the reference.
+
+    Raises:
+        ValueError: No such niceness.
+    """
+
+    def __init__(self, child_process_priority: int | None = None) -> None:
+        if child_process_priority is not None and not -20 <= child_process_priority <= 19:
+            raise ValueError(
+                f"child_process_priority must be -20 to 19, not {child_process_priority}"
+            )
+        self._priority = child_process_priority
+
+    def start(self, command: Command) -> Process:
+        if sys.platform == "win32":
+            raise StartError("commands can be run on POSIX systems only, not on Windows itself")
+        if not command.command:
+            raise StartError("no command")
+        environment = _environment(command)
+        try:
+            started = LocalProcess(command, environment)
+        except (FileNotFoundError, NotADirectoryError, PermissionError, OSError) as error:
+            raise _translate(error, command) from error
+        except (ValueError, subprocess.SubprocessError) as error:
+            raise StartError(str(error)) from error
+        if self._priority is not None:
+            try:
+                os.setpriority(os.PRIO_PROCESS, started.pid, self._priority)
+            except ProcessLookupError:  # it has ended already
+                pass
+            except OSError as error:
+                started.kill()
+                started.close()
+                raise StartError(f"set priority {self._priority}: {error.strerror}") from error
+        return started
+
+
+def _environment(command: Command) -> dict[str, str]:
+    environment = dict(os.environ)
+    if command.tty:
+        environment.setdefault("TERM", "xterm-256color")
+        environment["WSEP_TTY"] = "true"
+    for entry in command.env:
+        name, _, value = entry.partition("=")
+        environment[name] = value
+    return environment
+
+
+def _translate(error: OSError, command: Command) -> StartError:
+    if error.errno is None:
+        return StartError(str(error))
+    # subprocess says which of the two it could not reach; what is raised before it has no name.
+    directory = command.working_dir
+    filename = directory if directory and error.filename == directory else command.command
+    return start_error(error.errno, filename)
+
+
+class LocalProcess(Process):
+    """A command on this machine. Made by :class:`LocalExecer`."""
+
+    def __init__(self, command: Command, environment: dict[str, str]) -> None:
+        # Guards _status, and keeps the pid from being reaped between a look at _status and a
+        # signal: a pid that was reaped may be somebody else's.
+        self._lock = threading.Lock()
+        self._status: int | None = None  # as waitpid gives it
+        self._closed = False
+        self._terminal: local_pty.LocalTerminal | None = None
+        with contextlib.ExitStack() as undo:
+            self._stop = Wakeup()
+            if command.tty:
+                self._start_on_terminal(command, environment, undo)
+            else:
+                self._start_on_pipes(command, environment, undo)
+            undo.pop_all()
+        self.pid = self._child.pid
+
+    def _start_on_pipes(
+        self, command: Command, environment: dict[str, str], undo: contextlib.ExitStack
+    ) -> None:
+        stop = self._stop
+        with contextlib.ExitStack() as childs:
+            if command.stdin:
+                child_stdin, stdin = _pipe(childs, undo)
+            else:
+                child_stdin = os.open(os.devnull, os.O_RDONLY)
+                childs.callback(os.close, child_stdin)
+            stdout, child_stdout = _pipe(undo, childs)
+            stderr, child_stderr = _pipe(undo, childs)
+            self._child = _spawn(
+                [command.command, *command.args],
+                (child_stdin, child_stdout, child_stderr),
+                command,
+                environment,
+                leader=True,
+            )
+        if command.stdin:
+            self.stdin = streams.buffered_writer(streams.DescriptorWriter(stdin, stop))
+        else:
+            self.stdin = streams.no_writer()
+        self.stdout = streams.buffered_reader(streams.DescriptorReader(stdout, stop))
+        self.stderr = streams.buffered_reader(streams.DescriptorReader(stderr, stop))
+
+    def _start_on_terminal(
+        self, command: Command, environment: dict[str, str], undo: contextlib.ExitStack
+    ) -> None:
+        stop = self._stop
+        local_pty.find_program(command.command, environment, command.working_dir)
+        terminal = local_pty.LocalTerminal(command.rows, command.cols, command.uid)
+        undo.callback(terminal.close)
+        try:
+            argv, leader = terminal.wrap([command.command, *command.args])
+            slave = terminal.slave
+            self._child = _spawn(argv, (slave, slave, slave), command, environment, leader)
+        finally:
+            terminal.close_slave()
+        self._terminal = terminal
+        writer = streams.DescriptorWriter(
+            terminal.duplicate_master(), stop, last=terminal.end_of_file
+        )
+        self.stdin = streams.buffered_writer(writer)
+        reader = streams.DescriptorReader(terminal.duplicate_master(), stop, terminal=True)
+        self.stdout = streams.buffered_reader(reader)
+        self.stderr = streams.empty_reader()
+
+    def resize(self, rows: int, cols: int) -> None:
+        Resize(rows, cols)  # raises what is wrong with them
+        with self._lock:
+            if self._terminal is not None and not self._closed:
+                self._terminal.resize(rows, cols)
+
+    def send_signal(self, signal: int) -> None:
+        signals.Signals(signal)  # raises ValueError
+        with self._lock:
+            if self._status is None:
+                self._signal_group(signal)
+
+    def _signal_group(self, signal: int) -> None:
+        """Signal the group; requires holding the lock, with the child not reaped."""
+        assert self._lock.locked()
+        try:
+            os.killpg(self.pid, signal)
+        except ProcessLookupError:
+            # setsid(1) is there, but has not made the group yet.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal)
+        except PermissionError:
+            # macOS: of a group that has nothing but a zombie.
+            if self._poll() is None:
+                raise
+
+    def _signal_terminal(self, signal: int) -> None:
+        """Signal a job that a shell runs in the foreground, which is a group of its own."""
+        if self._terminal is not None:
+            with self._lock:
+                if not self._closed:
+                    group = self._terminal.foreground_group()
+                    if group is not None and group != self.pid:
+                        with contextlib.suppress(OSError):
+                            os.killpg(group, signal)
+
+    def _poll(self) -> int | None:
+        """Reap the child if it has ended; requires holding the lock."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid == self.pid:
+                self._status = status
+                # For its finalizer, which would reap and warn.
+                self._child.returncode = os.waitstatus_to_exitcode(status)
+        return self._status
+
+    def wait(self, timeout: float | None = None) -> None:
+        if not self._wait(timeout):
+            raise TimeoutError(f"the command has not ended within {timeout} seconds")
+        status = self._status
+        assert status is not None
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            raise ExitError(-1, signal_message(number, os.WCOREDUMP(status)), number)
+        code = os.WEXITSTATUS(status)
+        if code:
+            raise ExitError(code, f"exit status {code}")
+
+    def _wait(self, timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._lock:
+                if self._poll() is not None:
+                    return True
+                exited = _ExitWatch(self.pid)
+            with exited:
+                rest = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if not exited.wait(rest):
+                    return False
+
+    def close(self) -> None:
+        self._end(signals.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signals.SIGKILL)
+
+    def _end(self, first: signals.Signals) -> None:
+        deadline = time.monotonic() + process.CLOSE_GRACE
+        with self._lock:
+            # Whoever has seen the command end may have left something running in its group on
+            # purpose, as a shell does with "&". Otherwise the group goes with it.
+            running = self._status is None
+        if running:
+            self.send_signal(first)
+            self._signal_terminal(first)
+            if not self._wait(process.CLOSE_GRACE):
+                self.kill()
+                self._signal_terminal(signals.SIGKILL)
+                self._wait(None)
+            # What the command left in its group may still be tidying up. While one of them is
+            # there, the kernel gives the group's number to nobody else.
+            while _group_exists(self.pid):
+                if time.monotonic() > deadline:
+                    with contextlib.suppress(OSError):
+                        os.killpg(self.pid, signals.SIGKILL)
+                    break
+                time.sleep(0.01)  # nothing tells of the end of a process that is not our child
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._terminal is not None:
+                self._terminal.close()
+        self._stop.set()
+        # Without this, what is still in its buffer would be an error when it is collected.
+        streams.close_quietly(self.stdin)
+
+
+class _ExitWatch:
+    """Tells when a child has ended without reaping it. To be made while it is not reaped."""
+
+    def __init__(self, pid: int) -> None:
+        self._fd = -1
+        if hasattr(os, "pidfd_open"):  # Linux
+            with contextlib.suppress(OSError):  # an old kernel, or a sandbox, without it
+                self._fd = os.pidfd_open(pid)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Block until there is reason to look again; False once the timeout has passed."""
+        if timeout is not None and timeout <= 0:
+            return False
+        if self._fd >= 0:
+            return wait_for(self._fd, READ, None, timeout)
+        time.sleep(0.02 if timeout is None else min(timeout, 0.02))
+        return True
+
+    def __enter__(self) -> _ExitWatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple[int, int]:
+    """Make a pipe whose ends the two stacks close."""
+    reader, writer = os.pipe()
+    readers.callback(os.close, reader)
+    writers.callback(os.close, writer)
+    return reader, writer
+
+
+def _spawn(
+    argv: list[str],
+    stdio: tuple[int, int, int],
+    command: Command,
+    environment: dict[str, str],
+    leader: bool,
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv,
+        stdin=stdio[0],
+        stdout=stdio[1],
+        stderr=stdio[2],
+        cwd=command.working_dir or None,
+        env=environment,
+        start_new_session=leader,
+        user=command.uid or None,
+        group=command.gid or None,
+        # A user or group that is given up must not be kept through a supplementary group.
+        extra_groups=[] if command.uid or command.gid else None,
+    )

@@ -1,0 +1,513 @@
+"""The messages of the wire: frozen values, how each is written, how each is read.
+
+Each message is one WebSocket message: a JSON header, a newline, a body of raw bytes. This module
+knows nothing of sockets, threads or clocks.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, TypeAlias
+
+from .errors import ProtocolError, StartError, start_error
+
+__all__ = [
+    "FEATURES",
+    "FEATURE_SIGNAL",
+    "FEATURE_STDIN_MARK",
+    "MAX_BODY",
+    "MAX_MESSAGE",
+    "STDERR_HEADER",
+    "STDIN_HEADER",
+    "STDOUT_HEADER",
+    "ClientMessage",
+    "CloseStdin",
+    "Command",
+    "ExitCode",
+    "Pid",
+    "Resize",
+    "ServerMessage",
+    "Signal",
+    "Start",
+    "Stderr",
+    "Stdin",
+    "StdinMark",
+    "Stdout",
+    "decode_client_message",
+    "decode_server_message",
+    "signal_from_message",
+    "signal_message",
+    "start_error_from_reason",
+    "start_failure",
+]
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+
+#: The longest message in bytes, header and newline included. A reader closes with 1009 on a
+#: longer one; a writer splits bodies.
+MAX_MESSAGE = 64_000
+
+STDIN_HEADER = b'{"type":"stdin"}\n'
+STDOUT_HEADER = b'{"type":"stdout"}\n'
+STDERR_HEADER = b'{"type":"stderr"}\n'
+
+#: The longest body in bytes that fits beside each of the three stream headers.
+MAX_BODY = MAX_MESSAGE - len(STDOUT_HEADER)
+
+#: Additions to the reference's protocol, named by the server in its ``pid`` message. A client
+#: uses only what was named.
+FEATURE_SIGNAL = "signal"
+FEATURE_STDIN_MARK = "stdin_mark"
+FEATURES = (FEATURE_SIGNAL, FEATURE_STDIN_MARK)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run, and how.
+
+    Args:
+        command: The program: a path, or a name that is looked up in the ``PATH`` of the
+            environment it will run in.
+        args: Its arguments, without the program's own name.
+        id: On a terminal: the name under which the session can be attached again.
+        tty: Run it on a terminal of its own rather than on three pipes. Its output, errors
+            included, then comes as ``stdout``.
+        rows: Height of the terminal in rows, 0 to 65535.
+        cols: Width of the terminal in columns, 0 to 65535. 0 rows and 0 columns make a terminal
+            of 80 rows and 24 columns, as in the reference.
+        stdin: Give the command an input to write to. Otherwise it reads ``/dev/null``. A
+            terminal can be typed at either way.
+        uid: Numeric user to run as; 0 keeps the server's.
+        gid: Numeric group to run as; 0 keeps the server's. Changing either drops the
+            supplementary groups.
+        env: ``NAME=VALUE`` strings, added to the server's environment; the last of a name wins.
+        working_dir: Directory to run in; "" keeps the server's.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A field cannot be sent or run: a NUL byte, a number out of range, an
+            environment entry without ``=``.
+    """
+
+    command: str
+    args: tuple[str, ...] = ()
+    _: KW_ONLY
+    id: str = ""
+    tty: bool = False
+    rows: int = 0
+    cols: int = 0
+    stdin: bool = False
+    uid: int = 0
+    gid: int = 0
+    env: tuple[str, ...] = ()
+    working_dir: str = ""
+
+    def __post_init__(self) -> None:
+        # A frozen dataclass is filled through object.__setattr__; this makes the lists that
+        # callers (and JSON) give into tuples.
+        object.__setattr__(self, "args", _strings("args", self.args))
+        object.__setattr__(self, "env", _strings("env", self.env))
+        for name in ("command", "id", "working_dir"):
+            _check_string(name, getattr(self, name))
+        for name in ("tty", "stdin"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        for name in ("rows", "cols"):
+            _check_number(name, getattr(self, name), 0xFFFF)
+        for name in ("uid", "gid"):
+            _check_number(name, getattr(self, name), 0xFFFF_FFFF)
+        for entry in self.env:
+            if entry.find("=") < 1:
+                raise ValueError(f"env entry {entry!r} is not NAME=VALUE")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Client to server, first and once: run this."""
+
+    command: Command
+
+    def encode(self) -> bytes:
+        c = self.command
+        return _encode(
+            {
+                "type": "start",
+                "id": c.id,
+                "command": {
+                    "command": c.command,
+                    "args": c.args,
+                    "stdin": c.stdin,
+                    "tty": c.tty,
+                    "rows": c.rows,
+                    "cols": c.cols,
+                    "uid": c.uid,
+                    "gid": c.gid,
+                    "env": c.env or None,
+                    "working_dir": c.working_dir,
+                },
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Stdin:
+    """Client to server: bytes for the command's input."""
+
+    body: Buffer
+
+
+@dataclass(frozen=True)
+class CloseStdin:
+    """Client to server: the input ends here. On a terminal: its end-of-file character."""
+
+    def encode(self) -> bytes:
+        return b'{"type":"close_stdin"}\n'
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Client to server: the terminal now has this many rows and columns."""
+
+    rows: int
+    cols: int
+
+    def __post_init__(self) -> None:
+        _check_number("rows", self.rows, 0xFFFF)
+        _check_number("cols", self.cols, 0xFFFF)
+
+    def encode(self) -> bytes:
+        return _encode({"type": "resize", "rows": self.rows, "cols": self.cols}) + b"\n"
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Client to server, if it named ``signal``: send this signal to the command's group."""
+
+    signal: int
+
+    def __post_init__(self) -> None:
+        _check_number("signal", self.signal, 64)
+
+    def encode(self) -> bytes:
+        return _encode({"type": "signal", "signal": self.signal}) + b"\n"
+
+
+@dataclass(frozen=True)
+class StdinMark:
+    """A point in the input's stream, if the server named ``stdin_mark``.
+
+    The client sends one after some input; the server sends it back when the command has taken
+    all the input before it. A client that keeps only so many unanswered bytes on the way can
+    always get a resize, a signal or a hang-up through, however little the command reads.
+    """
+
+    mark: int
+
+    def __post_init__(self) -> None:
+        _check_number("mark", self.mark, 0xFFFF_FFFF_FFFF)
+
+    def encode(self) -> bytes:
+        return _encode({"type": "stdin_mark", "mark": self.mark}) + b"\n"
+
+
+@dataclass(frozen=True)
+class Pid:
+    """Server to client, first: the command runs.
+
+    ``features`` and ``reattached`` are additions to the reference; they are written only when
+    there is something to say.
+    """
+
+    pid: int
+    features: tuple[str, ...] = ()
+    reattached: bool = False
+
+    def encode(self) -> bytes:
+        header: dict[str, Any] = {"type": "pid", "pid": self.pid}
+        if self.features:
+            header["features"] = self.features
+        if self.reattached:
+            header["reattached"] = True
+        return _encode(header) + b"\n"
+
+
+@dataclass(frozen=True)
+class Stdout:
+    """Server to client: bytes the command wrote to its output or terminal."""
+
+    body: Buffer
+
+
+@dataclass(frozen=True)
+class Stderr:
+    """Server to client: bytes the command wrote to its error output."""
+
+    body: Buffer
+
+
+@dataclass(frozen=True)
+class ExitCode:
+    """Server to client, last, after both outputs ended: how the command ended.
+
+    ``signal`` is an addition to the reference, which says it only in ``error``.
+    """
+
+    exit_code: int
+    error: str = ""
+    signal: int | None = None
+
+    def encode(self) -> bytes:
+        header: dict[str, Any] = {
+            "type": "exit_code",
+            "exit_code": self.exit_code,
+            "error": self.error,
+        }
+        if self.signal is not None:
+            header["signal"] = self.signal
+        return _encode(header) + b"\n"
+
+
+ClientMessage: TypeAlias = "Start | Stdin | CloseStdin | Resize | Signal | StdinMark"
+ServerMessage: TypeAlias = "Pid | Stdout | Stderr | ExitCode | StdinMark"
+
+
+def decode_client_message(data: Buffer) -> ClientMessage | None:
+    """Read a message that a client sent.
+
+    Returns:
+        The message; ``None`` for a type that is not known, which the protocol says to ignore.
+        A body is a view of ``data``, not a copy.
+
+    Raises:
+        ProtocolError: ``data`` is no message, or a known one with a field that does not fit.
+    """
+    # What carries data comes first and without a look at its JSON: this runs for every message.
+    if data[: len(STDIN_HEADER)] == STDIN_HEADER:
+        return Stdin(memoryview(data)[len(STDIN_HEADER) :])
+    kind, header, body = _decode(data)
+    try:
+        if kind == "stdin":
+            return Stdin(body)
+        if kind == "close_stdin":
+            return CloseStdin()
+        if kind == "resize":
+            return Resize(_number(header, "rows"), _number(header, "cols"))
+        if kind == "signal":
+            return Signal(_number(header, "signal"))
+        if kind == "stdin_mark":
+            return StdinMark(_number(header, "mark"))
+        if kind == "start":
+            if bytes(body).strip():
+                raise ValueError("a body after the header")
+            return Start(_command(header))
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"{kind} message: {error}") from error
+    return None
+
+
+def decode_server_message(data: Buffer) -> ServerMessage | None:
+    """Read a message that a server sent; as :func:`decode_client_message` in all else."""
+    if data[: len(STDOUT_HEADER)] == STDOUT_HEADER:
+        return Stdout(memoryview(data)[len(STDOUT_HEADER) :])
+    if data[: len(STDERR_HEADER)] == STDERR_HEADER:
+        return Stderr(memoryview(data)[len(STDERR_HEADER) :])
+    kind, header, body = _decode(data)
+    try:
+        if kind == "stdout":
+            return Stdout(body)
+        if kind == "stderr":
+            return Stderr(body)
+        if kind == "stdin_mark":
+            return StdinMark(_number(header, "mark"))
+        if kind == "pid":
+            features = header.get("features") or ()
+            return Pid(
+                _number(header, "pid"),
+                _strings("features", features),
+                header.get("reattached") is True,
+            )
+        if kind == "exit_code":
+            message = header.get("error") or ""
+            _check_string("error", message)
+            signal = header.get("signal")
+            if signal is None:
+                signal = signal_from_message(message)
+            else:
+                _check_number("signal", signal, 64)
+            return ExitCode(_number(header, "exit_code"), message, signal)
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"{kind} message: {error}") from error
+    return None
+
+
+# The words of Go's syscall.Signal.String on Linux, which the reference puts into exit_code.
+_SIGNAL_WORDS = {
+    1: "hangup",
+    2: "interrupt",
+    3: "quit",
+    4: "illegal instruction",
+    5: "trace/breakpoint trap",
+    6: "aborted",
+    7: "bus error",
+    8: "floating point exception",
+    9: "killed",
+    10: "user defined signal 1",
+    11: "segmentation fault",
+    12: "user defined signal 2",
+    13: "broken pipe",
+    14: "alarm clock",
+    15: "terminated",
+}
+_SIGNAL_NUMBERS = {word: number for number, word in _SIGNAL_WORDS.items()}
+
+
+def signal_message(signal: int, core_dumped: bool = False) -> str:
+    """Return the reference's words for an end by a signal: ``signal: killed`` for 9."""
+    word = _SIGNAL_WORDS.get(signal, f"signal {signal}")
+    return f"signal: {word}{' (core dumped)' if core_dumped else ''}"
+
+
+def signal_from_message(message: str) -> int | None:
+    """Return the signal that :func:`signal_message`'s words name, or ``None``.
+
+    A server that is the reference says the signal in words alone.
+    """
+    if not message.startswith("signal: "):
+        return None
+    word = message.removeprefix("signal: ").removesuffix(" (core dumped)")
+    if word in _SIGNAL_NUMBERS:
+        return _SIGNAL_NUMBERS[word]
+    digits = word.removeprefix("signal ")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 4 else None
+
+
+# What the reference, which is Go on Linux, and strerror on other systems say of an errno.
+_ERRNO_WORDS = {os.strerror(number).lower(): number for number in errno.errorcode} | {
+    "no such file or directory": errno.ENOENT,
+    "executable file not found in $path": errno.ENOENT,
+    "permission denied": errno.EACCES,
+    "operation not permitted": errno.EPERM,
+    "not a directory": errno.ENOTDIR,
+    "exec format error": errno.ENOEXEC,
+    "argument list too long": errno.E2BIG,
+}
+
+
+def start_failure(error: StartError, command: Command) -> str:
+    """Return the close reason for a start that failed, in the manner of the reference.
+
+    The cause stands last, where :func:`start_error_from_reason` finds it: a long name is
+    shortened rather than let a close frame's 123 bytes cut the cause off.
+    """
+    if not isinstance(error, OSError) or error.strerror is None:
+        return f"start command: {error}"
+    chdir = error.filename == command.working_dir and command.working_dir
+    name = str(error.filename or command.command)
+    if len(name.encode(errors="replace")) > 60:
+        name = f"{name[:12]}...{name[-12:]}"
+    return f"start command: {'chdir' if chdir else 'exec'} {name}: {error.strerror.lower()}"
+
+
+def start_error_from_reason(reason: str, command: Command) -> StartError:
+    """Return the error that a server's close reason tells of."""
+    number = _ERRNO_WORDS.get(reason.rpartition(": ")[2].lower())
+    if number is None:
+        return StartError(reason or "the server gave no reason")
+    chdir = "chdir " in reason.partition(": ")[2][:6]
+    return start_error(number, command.working_dir if chdir else command.command)
+
+
+def _encode(header: Mapping[str, Any]) -> bytes:
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # A file name that is not UTF-8 came through os.fsdecode with lone surrogates. JSON can
+        # carry those escaped, and our server's os.fsencode makes the same bytes of them again.
+        return json.dumps(header, separators=(",", ":")).encode()
+
+
+def _decode(data: Buffer) -> tuple[str, dict[str, Any], memoryview]:
+    """Split a message into its type ("" if it has none), its header and its body."""
+    raw = bytes(data)
+    end = raw.find(b"\n")
+    if end < 0:
+        end = len(raw)
+    try:
+        header = json.loads(raw[:end].decode())
+    except (ValueError, RecursionError) as error:
+        # ValueError: no UTF-8, no JSON, or a number of thousands of digits.
+        raise ProtocolError(f"the header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise ProtocolError("the header is not a JSON object")
+    header = _fold(header)
+    kind = header.get("type")
+    if kind is None:
+        kind = ""
+    if not isinstance(kind, str):
+        raise ProtocolError("the header's type is not a string")
+    return kind, header, memoryview(raw)[end + 1 :]
+
+
+def _fold(fields: Mapping[str, Any]) -> dict[str, Any]:
+    # Go's encoding/json matches keys in any case, and the last one wins.
+    return {key.lower(): value for key, value in fields.items()}
+
+
+def _command(header: Mapping[str, Any]) -> Command:
+    fields = header.get("command")
+    if not isinstance(fields, dict):
+        raise TypeError("command must be an object")
+    fields = _fold(fields)
+    known = {
+        name: fields[name]
+        for name in (
+            "args",
+            "tty",
+            "rows",
+            "cols",
+            "stdin",
+            "uid",
+            "gid",
+            "env",
+            "working_dir",
+        )
+        if fields.get(name) is not None  # in Go, null leaves a field at its zero
+    }
+    return Command(fields.get("command") or "", id=header.get("id") or "", **known)
+
+
+def _strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of strings, not {values!r:.100}")
+    strings = tuple(values)
+    for string in strings:
+        _check_string(name, string)
+    return strings
+
+
+def _check_string(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {value!r:.100}")
+    if "\0" in value:
+        raise ValueError(f"{name} has a NUL byte in it")
+
+
+def _check_number(name: str, value: object, largest: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r:.100}")
+    if not 0 <= value <= largest:
+        raise ValueError(f"{name} must be 0 to {largest}, not {value!r:.100}")
+
+
+def _number(header: Mapping[str, Any], name: str) -> int:
+    value = header.get(name)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r:.100}")
+    return value

@@ -1,0 +1,151 @@
+"""The two interfaces that make local, remote and chained execution interchangeable."""
+
+from __future__ import annotations
+
+import io
+from abc import ABC, abstractmethod
+from types import TracebackType
+
+from .messages import Command
+
+__all__ = ["CLOSE_GRACE", "Execer", "Process"]
+
+#: How many seconds a command has between SIGTERM and SIGKILL when its process is closed.
+CLOSE_GRACE = 2.0
+
+
+class Process(ABC):
+    """A command that runs, or has run.
+
+    All methods may be called from any thread. ``stdin``, ``stdout`` and ``stderr`` are the io
+    module's own buffered files, with its rules: one thread at a time reads a file, and what is
+    written to ``stdin`` is sent when its buffer is full, on ``flush()`` and on ``close()``.
+
+    Used as a context manager, the process is closed at the end of the block.
+
+    Attributes:
+        pid: The command's process id, on the machine where it runs.
+        stdin: The command's input. Closing it is the end of the file to the command; on a
+            terminal it sends the terminal's end-of-file character. ``write`` blocks while the
+            command does not read, raises ``BrokenPipeError`` once the command has closed its
+            input or has ended, ``ValueError`` after ``close()``, and ``io.UnsupportedOperation``
+            if the command was started without ``stdin`` (and has no terminal).
+        stdout: The command's output; on a terminal, everything it shows. Reading blocks, and
+            ends with ``b""`` when the command and all who share its output have closed it, or
+            when the process is closed. A lost connection raises :exc:`~.errors.ExitMissing`
+            after what had arrived.
+        stderr: The command's error output; on a terminal, empty.
+        reattached: Whether this is a terminal session that was running already.
+
+    An output that nobody reads holds the command up: a local command once its pipe is full, a
+    remote one once the limit of its execer is reached (1 MiB for each output by default), and then
+    the other output, the exit status and everything else of that command wait too. Read both, or
+    close the one you do not want: what comes for a closed output is dropped.
+    """
+
+    pid: int
+    stdin: io.BufferedWriter
+    stdout: io.BufferedReader
+    stderr: io.BufferedReader
+    reattached: bool = False
+
+    @abstractmethod
+    def resize(self, rows: int, cols: int) -> None:
+        """Give the terminal a new size; without a terminal, do nothing.
+
+        Args:
+            rows: Height in rows, 0 to 65535.
+            cols: Width in columns, 0 to 65535.
+
+        Raises:
+            ValueError: A number out of range.
+        """
+
+    @abstractmethod
+    def send_signal(self, signal: int) -> None:
+        """Send a signal to the command's process group; do nothing if it has ended.
+
+        Raises:
+            ValueError: No such signal.
+            io.UnsupportedOperation: The server has no way to do it (the reference has none).
+            PermissionError: The command runs as somebody else who may not be signalled.
+        """
+
+    @abstractmethod
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until the command has ended; return if it ended with status 0.
+
+        A remote command has ended when both its outputs have, too. Ctrl-C interrupts the wait
+        and nothing else: the command runs on.
+
+        Args:
+            timeout: Seconds to wait at most; ``None`` waits for ever.
+
+        Raises:
+            ExitError: It ended with another status, or by a signal. Every call raises it.
+            ExitMissing: The connection ended before the exit status came.
+            OutputUnread: The wait would never end: an output that has never been read is full.
+            TimeoutError: It had not ended in time.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the command with SIGTERM, and with SIGKILL if it has not ended 2 seconds later.
+
+        Then release everything: threads, descriptors, the connection. Readers and writers that
+        block in other threads are woken. A server without signals (the reference) is hung up on,
+        which ends the command as well, but no exit status can arrive then.
+
+        Blocks 2 seconds, and a little more where a connection has to be closed, at most. Calling
+        it again, or after the command has ended, is harmless.
+        """
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End the command with SIGKILL, without waiting for it.
+
+        A server without signals is hung up on instead.
+        """
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Execer(ABC):
+    """Something that can start commands: here, or at the other end of a connection.
+
+    Safe to use from several threads. A context manager that closes it at the end of the block.
+    """
+
+    @abstractmethod
+    def start(self, command: Command) -> Process:
+        """Start a command and return as soon as it runs.
+
+        Raises:
+            StartError: It could not be started; also the matching subclass of ``OSError`` where
+                the cause is known.
+            ConnectError: A connection for it could not be made.
+            TransportClosed: The connection ended before the command ran.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most execers hold nothing
+        """Release what the execer holds for commands to come; running ones are left alone."""
+
+    def __enter__(self) -> Execer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

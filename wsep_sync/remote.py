@@ -1,0 +1,365 @@
+"""Commands at the other end of a WebSocket: :func:`connect` and :class:`RemoteExecer`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import signal as signals
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from . import process, streams
+from .errors import (
+    ExitError,
+    ExitMissing,
+    OutputUnread,
+    ProtocolError,
+    StartError,
+    TransportClosed,
+    start_error,
+)
+from .messages import (
+    FEATURE_SIGNAL,
+    FEATURE_STDIN_MARK,
+    MAX_BODY,
+    MAX_MESSAGE,
+    STDIN_HEADER,
+    CloseStdin,
+    Command,
+    ExitCode,
+    Pid,
+    Resize,
+    Signal,
+    Start,
+    Stderr,
+    StdinMark,
+    Stdout,
+    decode_server_message,
+    start_error_from_reason,
+)
+from .process import Execer, Process
+from .transports.base import Transport
+
+if TYPE_CHECKING:
+    import ssl
+
+    import websocket
+    from _typeshed import ReadableBuffer
+
+__all__ = ["CONNECT_TIMEOUT", "RemoteExecer", "connect"]
+
+#: Seconds that a connection, and then the start of a command, may take by default.
+CONNECT_TIMEOUT = 10.0
+
+# How much input may be on the way to a server that marks what its command has taken, and after
+# how much a mark is sent. See StdinMark.
+_STDIN_WINDOW = 1 << 20
+_MARK_EVERY = 1 << 18
+
+# For how long an output must have been full, and never read, before wait() says so.
+_UNREAD_AFTER = 5.0
+
+
+def connect(
+    url: str,
+    *,
+    timeout: float = CONNECT_TIMEOUT,
+    headers: Mapping[str, str] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    output_limit: int = streams.DEFAULT_LIMIT,
+) -> RemoteExecer:
+    """Connect to a server and return an execer that runs commands there.
+
+    One WebSocket carries one command: the first command uses the connection that this makes, each
+    further one makes a connection of its own.
+
+    Args:
+        url: ``ws://HOST:PORT/PATH`` or ``wss://…``. An IPv6 address stands in brackets.
+        timeout: Seconds for making a connection, and again for the server to start a command.
+        headers: HTTP headers to send with the request.
+        ssl_context: For ``wss://``; by default the system's trust store, and the host's name is
+            checked.
+        output_limit: How many bytes of each output are kept while nobody reads it.
+
+    Raises:
+        ConnectError: No connection could be made.
+        ValueError: ``url`` is not the URL of a WebSocket.
+
+    Example:
+        >>> with connect("ws://127.0.0.1:8080") as execer:  # doctest: +SKIP
+        ...     with execer.start(Command("uname", ["-n"])) as process:
+        ...         print(process.stdout.read().decode())
+    """
+
+    def dial() -> Transport:
+        from .transports.websocket_client import connect_websocket
+
+        return connect_websocket(url, timeout=timeout, headers=headers, ssl_context=ssl_context)
+
+    execer = RemoteExecer(dial(), timeout=timeout, output_limit=output_limit)
+    execer._dial = dial
+    return execer
+
+
+class RemoteExecer(Execer):
+    """Runs one command over one WebSocket that is connected; :func:`connect` makes one for many.
+
+    Args:
+        ws: A ``websocket.WebSocket`` that is connected, or a transport. It is taken over.
+        timeout: Seconds for the server to start a command.
+        output_limit: How many bytes of each output are kept while nobody reads it.
+    """
+
+    def __init__(
+        self,
+        ws: websocket.WebSocket | Transport,
+        *,
+        timeout: float = CONNECT_TIMEOUT,
+        output_limit: int = streams.DEFAULT_LIMIT,
+    ) -> None:
+        if not isinstance(ws, Transport):
+            from .transports.websocket_client import WebSocketClientTransport
+
+            ws = WebSocketClientTransport(ws)
+        self._lock = threading.Lock()  # guards _transport
+        self._transport: Transport | None = ws
+        self._dial: Callable[[], Transport] | None = None
+        self._timeout = timeout
+        self._output_limit = output_limit
+
+    def start(self, command: Command) -> Process:
+        start = Start(command).encode()
+        if len(start) > MAX_MESSAGE:
+            raise start_error(errno.E2BIG, command.command)
+        with self._lock:
+            transport, self._transport = self._transport, None
+        if transport is None:
+            if self._dial is None:
+                raise StartError(
+                    "this WebSocket has carried its one command, or is closed; "
+                    "connect(url) makes an execer that runs many"
+                )
+            transport = self._dial()
+        try:
+            transport.send(start)
+            transport.set_deadline(self._timeout)
+            pid = _receive_pid(transport)
+            transport.set_deadline(None)
+        except TransportClosed as closed:
+            transport.close()
+            if closed.code == 1011:
+                raise start_error_from_reason(closed.reason, command) from closed
+            raise
+        except TimeoutError as error:
+            transport.abort()
+            transport.close()
+            raise StartError(f"no answer from the server in {self._timeout:g} seconds") from error
+        except ProtocolError as error:
+            transport.close(error.close_code, str(error))
+            raise StartError(f"not a wsep server: {error}") from error
+        except BaseException:
+            transport.abort()
+            transport.close()
+            raise
+        return RemoteProcess(transport, command, pid, self._output_limit)
+
+    def close(self) -> None:
+        """Close the connection that waits for a command; running commands are left alone."""
+        with self._lock:
+            transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+
+def _receive_pid(transport: Transport) -> Pid:
+    while True:
+        message = decode_server_message(transport.receive())
+        if isinstance(message, Pid):
+            return message
+        if message is not None:
+            raise ProtocolError(f"{type(message).__name__} came before the pid")
+
+
+class RemoteInput(io.RawIOBase):
+    """The raw, writable end of a remote command's input.
+
+    It does not refer to its process, so that no cycle keeps a connection's descriptors until the
+    garbage collector comes by.
+
+    Args:
+        marks: The server answers marks; see :class:`.StdinMark`.
+    """
+
+    mode = "wb"
+
+    def __init__(self, transport: Transport, marks: bool) -> None:
+        self._transport = transport
+        self._marks = marks
+        # Guards what follows: how many bytes were sent, were sent when the last mark was, and
+        # have been taken by the command; and whether it has ended.
+        self._changed = threading.Condition()
+        self._sent = self._marked = self._taken = 0
+        self._ended = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        if self.closed:
+            raise ValueError("write to closed file")
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), MAX_BODY):
+            self._send(view[start : start + MAX_BODY])
+        return len(view)
+
+    def _send(self, piece: memoryview) -> None:
+        mark = 0
+        with self._changed:
+            while self._marks and self._sent - self._taken >= _STDIN_WINDOW and not self._ended:
+                self._changed.wait()
+            if self._ended:
+                raise BrokenPipeError(errno.EPIPE, "the command has ended")
+            self._sent += len(piece)
+            if self._marks and self._sent - self._marked >= _MARK_EVERY:
+                self._marked = mark = self._sent
+        try:
+            self._transport.send(STDIN_HEADER, piece)
+            if mark:
+                self._transport.send(StdinMark(mark).encode())
+        except TransportClosed as error:
+            raise BrokenPipeError(errno.EPIPE, str(error)) from error
+
+    def taken(self, mark: int) -> None:
+        """The command has taken the input before the mark."""
+        with self._changed:
+            self._taken = mark
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """The command has ended: wake who writes, with ``BrokenPipeError``."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            if not self._ended:
+                with contextlib.suppress(TransportClosed):
+                    self._transport.send(CloseStdin().encode())
+        finally:
+            super().close()
+
+
+class RemoteProcess(Process):
+    """A command at the other end of a WebSocket. Made by :class:`RemoteExecer`."""
+
+    def __init__(self, transport: Transport, command: Command, pid: Pid, output_limit: int) -> None:
+        self.pid = pid.pid
+        self.reattached = pid.reattached
+        self._transport = transport
+        self._tty = command.tty
+        self._features = frozenset(pid.features)
+        self._input = RemoteInput(transport, FEATURE_STDIN_MARK in self._features)
+        self._out = streams.BoundedPipe(output_limit)
+        self._err = streams.BoundedPipe(output_limit)
+        self.stdout = streams.buffered_reader(streams.PipeReader(self._out))
+        self.stderr = streams.buffered_reader(streams.PipeReader(self._err))
+        if command.stdin or command.tty:
+            self.stdin = streams.buffered_writer(self._input)
+        else:
+            self.stdin = streams.no_writer()
+        # Set, after _exit or _missing, when the exit status is known or never will be.
+        self._done = threading.Event()
+        self._exit: ExitCode | None = None
+        self._missing: ExitMissing | None = None
+        # Receives until the exit status or the end of the connection, which close() brings about.
+        # A daemon, so that a script that forgot a process can end.
+        self._receiver = threading.Thread(
+            target=self._receive, name=f"wsep-receive-{self.pid}", daemon=True
+        )
+        self._receiver.start()
+
+    def _receive(self) -> None:
+        code, reason = 1000, "normal closure"
+        try:
+            self._exit = self._receive_until_exit()
+        except TransportClosed as closed:
+            self._missing = ExitMissing(f"no exit status: {closed}")
+        except ProtocolError as error:
+            code, reason = error.close_code, str(error)
+            self._missing = ExitMissing(f"no exit status: the server sent nonsense: {error}")
+        self._done.set()
+        self._out.feed_eof(self._missing)
+        self._err.feed_eof(self._missing)
+        self._input.end()
+        self._transport.close(code, reason)
+
+    def _receive_until_exit(self) -> ExitCode:
+        receive = self._transport.receive
+        while True:
+            message = decode_server_message(receive())
+            if isinstance(message, Stdout):
+                self._out.feed(message.body)
+            elif isinstance(message, Stderr):
+                self._err.feed(message.body)
+            elif isinstance(message, StdinMark):
+                self._input.taken(message.mark)
+            elif isinstance(message, ExitCode):
+                return message
+
+    def resize(self, rows: int, cols: int) -> None:
+        message = Resize(rows, cols).encode()
+        if self._tty and not self._done.is_set():
+            with contextlib.suppress(TransportClosed):
+                self._transport.send(message)
+
+    def send_signal(self, signal: int) -> None:
+        message = Signal(signal).encode()
+        if FEATURE_SIGNAL not in self._features:
+            raise io.UnsupportedOperation("this server cannot send signals to its commands")
+        if not self._done.is_set():
+            with contextlib.suppress(TransportClosed):
+                self._transport.send(message)
+
+    def wait(self, timeout: float | None = None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._done.is_set():
+            rest = None if deadline is None else deadline - time.monotonic()
+            if rest is not None and rest <= 0:
+                raise TimeoutError(f"the command has not ended within {timeout} seconds")
+            self._done.wait(1.0 if rest is None else min(rest, 1.0))
+            for name, pipe in (("stdout", self._out), ("stderr", self._err)):
+                unread = pipe.unread_for()
+                if unread is not None and unread > _UNREAD_AFTER:
+                    raise OutputUnread(name, pipe.limit)
+        if self._missing is not None:
+            raise self._missing
+        assert self._exit is not None
+        if self._exit.exit_code or self._exit.signal is not None:
+            raise ExitError(self._exit.exit_code, self._exit.error, self._exit.signal)
+
+    def close(self) -> None:
+        # What comes from now on is dropped: an output that nobody reads would hold up the status.
+        self._out.feed_eof()
+        self._err.feed_eof()
+        if not self._done.is_set() and FEATURE_SIGNAL in self._features:
+            self.send_signal(signals.SIGTERM)
+            if not self._done.wait(process.CLOSE_GRACE):
+                self.kill()
+                self._done.wait(1.0)
+        if not self._done.is_set():
+            self._transport.close(1000, "closed")
+        if threading.current_thread() is not self._receiver:
+            self._receiver.join()
+        streams.close_quietly(self.stdin)
+
+    def kill(self) -> None:
+        if FEATURE_SIGNAL in self._features:
+            self.send_signal(getattr(signals, "SIGKILL", 9))  # Windows has no name for it
+        else:
+            self._transport.abort()

@@ -1,0 +1,399 @@
+"""The file objects of a process: raw I/O over descriptors, and over memory.
+
+:class:`DescriptorReader` and :class:`DescriptorWriter` are the ends of a local command's pipes and
+terminal. :class:`BoundedPipe` is a pipe in memory, which a thread that receives messages fills and
+a :class:`PipeReader` empties. :func:`buffered_reader` and :func:`buffered_writer` put the io
+module's own buffers on top, so that ``read``, ``read1``, ``readline``, iteration, ``readinto``,
+``peek``, ``io.TextIOWrapper`` and ``shutil.copyfileobj`` behave as on any file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+from .wakeup import READ, WRITE, Wakeup, wait_for
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+__all__ = [
+    "DEFAULT_LIMIT",
+    "BoundedPipe",
+    "DescriptorReader",
+    "DescriptorWriter",
+    "PipeReader",
+    "buffered_reader",
+    "buffered_writer",
+    "close_quietly",
+    "empty_reader",
+    "no_writer",
+]
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+
+#: How many bytes of an output are kept while nobody reads it.
+DEFAULT_LIMIT = 1 << 20
+
+# Large enough that reading line by line costs a system call per 64 KiB, and no larger than what a
+# pipe gives at once.
+_READ_BUFFER = 1 << 16
+
+
+class _Descriptor(io.RawIOBase):
+    """What reading and writing a pipe or a terminal have in common.
+
+    The descriptor is non-blocking, so that no call can be stuck in the kernel where closing the
+    process from another thread could not reach it: what would block polls ``stop`` too. (Closing
+    a descriptor that another thread reads wakes nobody, and its number may be reused meanwhile.)
+
+    Args:
+        descriptor: Owned, and closed by ``close``.
+        stop: Set when the process is closed.
+        terminal: It is the master of a terminal.
+    """
+
+    def __init__(self, descriptor: int, stop: Wakeup, terminal: bool) -> None:
+        self._fd = descriptor
+        self._stop = stop
+        self._terminal = terminal
+        self._blocking = False
+        os.set_blocking(descriptor, False)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for ``select`` or as another program's stdio.
+
+        A pipe is made blocking first: the flag belongs to the pipe, not to the process, and
+        programs do not expect a standard stream on which reading fails when there is nothing yet.
+        A terminal's master stays non-blocking, as its reader and writer share the flag.
+        """
+        self._check_open()
+        if not self._blocking and not self._terminal:
+            os.set_blocking(self._fd, True)
+            self._blocking = True
+        return self._fd
+
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                super().close()
+            finally:
+                fd, self._fd = self._fd, -1
+                os.close(fd)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+
+    def _wait(self, event: int) -> bool:
+        """Block until the descriptor is ready; False when the process was closed instead."""
+        return wait_for(self._fd, event, self._stop)
+
+
+class DescriptorReader(_Descriptor):
+    """The raw, readable end of a pipe or the master of a terminal.
+
+    ``readinto`` blocks until there is something, the writers are gone, or the process is closed;
+    the last two are the end of the file.
+    """
+
+    mode = "rb"
+
+    def __init__(self, descriptor: int, stop: Wakeup, terminal: bool = False) -> None:
+        super().__init__(descriptor, stop, terminal)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        self._check_open()
+        view = memoryview(buffer).cast("B")
+        if not len(view):
+            return 0
+        while True:
+            if self._blocking and not self._wait(READ):
+                return 0
+            try:
+                count = os.readv(self._fd, [view])
+            except BlockingIOError:
+                if not self._wait(READ):
+                    return 0
+                continue
+            except OSError:
+                # EIO: every process that had the terminal open has closed it (Linux's n_tty).
+                return 0
+            break
+        if self._terminal:
+            # A terminal gives 4 KiB to a read at most, whatever is waiting.
+            while 0 < count < len(view):
+                try:
+                    more = os.readv(self._fd, [view[count:]])
+                except OSError:  # nothing there, or the end: the next call will see it again
+                    break
+                if not more:
+                    break
+                count += more
+        return count
+
+    def readall(self) -> bytes:
+        pieces = []
+        buffer = memoryview(bytearray(_READ_BUFFER))
+        while count := self.readinto(buffer):
+            pieces.append(bytes(buffer[:count]))
+        return b"".join(pieces)
+
+
+class DescriptorWriter(_Descriptor):
+    """The raw, writable end of a pipe or the master of a terminal.
+
+    ``write`` blocks until everything is written, and raises ``BrokenPipeError`` when the command
+    has closed its end or the process is closed.
+
+    Args:
+        last: Of a terminal, returns what ``close`` is to write before the descriptor goes: the
+            end of the file is a character there.
+    """
+
+    mode = "wb"
+
+    def __init__(
+        self, descriptor: int, stop: Wakeup, last: Callable[[], bytes] | None = None
+    ) -> None:
+        super().__init__(descriptor, stop, last is not None)
+        self._last = last
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        self._check_open()
+        view = memoryview(data).cast("B")
+        written = 0
+        while written < len(view):
+            rest = view[written:]
+            if self._blocking:
+                # POLLOUT promises PIPE_BUF bytes; a blocking write of more could be stuck.
+                rest = rest[: select.PIPE_BUF]
+                if not self._wait(WRITE):
+                    _broken()
+            try:
+                written += os.write(self._fd, rest)
+            except BlockingIOError:
+                if not self._wait(WRITE):
+                    _broken()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                # EIO: the terminal has no process any more.
+                raise BrokenPipeError(error.errno, "the command has ended") from error
+        return written
+
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                if self._last is not None:
+                    self.write(self._last())
+            finally:
+                super().close()
+
+
+class BoundedPipe:
+    """A pipe in memory with a limit, between a thread that receives and the readers.
+
+    Safe to use from several threads.
+
+    Args:
+        limit: How many bytes may wait before :meth:`feed` blocks.
+    """
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self.limit = limit
+        # One lock guards everything below; the two conditions share it.
+        self._lock = threading.Lock()
+        self._readable = threading.Condition(self._lock)
+        self._writable = threading.Condition(self._lock)
+        self._chunks: deque[memoryview] = deque()
+        self._size = 0
+        self._ended = False
+        self._error: Exception | None = None
+        self._reader_gone = False
+        self._ever_read = False
+        self._full_since: float | None = None  # time.monotonic() when feed began to block
+
+    def feed(self, data: Buffer) -> None:
+        """Append bytes, which are kept and not copied; block while the pipe is full.
+
+        A single chunk may exceed the limit when the pipe is empty. Bytes that come after the end,
+        or that no reader wants any more, are dropped.
+        """
+        size = len(data)
+        if not size:
+            return
+        with self._lock:
+            while (
+                self._chunks
+                and self._size + size > self.limit
+                and not self._reader_gone
+                and not self._ended
+            ):
+                if self._full_since is None:
+                    self._full_since = time.monotonic()
+                self._writable.wait()
+            self._full_since = None
+            if self._reader_gone or self._ended:
+                return
+            self._chunks.append(memoryview(data))
+            self._size += size
+            self._readable.notify()
+
+    def feed_eof(self, error: Exception | None = None) -> None:
+        """End the stream: after what is in the pipe, readers see the end, or ``error`` raised.
+
+        Only the first call counts.
+        """
+        with self._lock:
+            if not self._ended:
+                self._ended = True
+                self._error = error
+                self._readable.notify_all()
+                self._writable.notify_all()
+
+    def close_reader(self) -> None:
+        """Drop what is in the pipe and all that will come: nobody reads any more."""
+        with self._lock:
+            self._reader_gone = True
+            self._chunks.clear()
+            self._size = 0
+            self._readable.notify_all()
+            self._writable.notify_all()
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Block until there is something or the end; return how many bytes were stored."""
+        view = memoryview(buffer).cast("B")
+        room = len(view)
+        if not room:
+            return 0
+        with self._lock:
+            self._ever_read = True
+            while not self._chunks:
+                if self._reader_gone or self._ended:
+                    if self._error is not None and not self._reader_gone:
+                        raise self._error
+                    return 0
+                self._readable.wait()
+            done = 0
+            while done < room and self._chunks:
+                chunk = self._chunks[0]
+                size = len(chunk)
+                if size <= room - done:
+                    view[done : done + size] = chunk
+                    self._chunks.popleft()
+                    done += size
+                else:
+                    take = room - done
+                    view[done:] = chunk[:take]
+                    self._chunks[0] = chunk[take:]
+                    done = room
+            self._size -= done
+            self._writable.notify()
+            return done
+
+    def read_all(self) -> bytes:
+        """Block until the end; return all there was."""
+        pieces: list[memoryview] = []
+        with self._lock:
+            self._ever_read = True
+            while True:
+                pieces += self._chunks
+                self._chunks.clear()
+                self._size = 0
+                self._writable.notify()
+                if self._reader_gone or self._ended:
+                    break
+                self._readable.wait()
+            if self._error is not None and not self._reader_gone:
+                raise self._error
+        return b"".join(pieces)
+
+    def unread_for(self) -> float | None:
+        """Return for how many seconds a never-read pipe has been full; ``None`` if it is not."""
+        with self._lock:
+            if self._full_since is None or self._ever_read:
+                return None
+            return time.monotonic() - self._full_since
+
+
+class PipeReader(io.RawIOBase):
+    """The raw, readable end of a :class:`BoundedPipe`."""
+
+    mode = "rb"
+
+    def __init__(self, pipe: BoundedPipe) -> None:
+        self._pipe = pipe
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        return self._pipe.readinto(buffer)
+
+    def readall(self) -> bytes:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        return self._pipe.read_all()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._pipe.close_reader()
+            super().close()
+
+
+class _Sink(io.RawIOBase):
+    def writable(self) -> bool:
+        return True
+
+
+class _NoWriter(io.BufferedWriter):
+    """The standard input of a command that has none."""
+
+    def write(self, _data: ReadableBuffer, /) -> NoReturn:
+        raise io.UnsupportedOperation("the command has no stdin: start it with stdin=True")
+
+
+def buffered_reader(raw: io.RawIOBase) -> io.BufferedReader:
+    return io.BufferedReader(raw, _READ_BUFFER)
+
+
+def buffered_writer(raw: io.RawIOBase) -> io.BufferedWriter:
+    return io.BufferedWriter(raw)
+
+
+def empty_reader() -> io.BufferedReader:
+    """Return a file that is at its end: the error output of a command on a terminal."""
+    pipe = BoundedPipe()
+    pipe.feed_eof()
+    return buffered_reader(PipeReader(pipe))
+
+
+def no_writer() -> io.BufferedWriter:
+    """Return a file on which writing raises ``io.UnsupportedOperation``."""
+    return _NoWriter(_Sink())
+
+
+def _broken() -> NoReturn:
+    raise BrokenPipeError("the process is closed")
+
+
+def close_quietly(file: io.IOBase) -> None:
+    """Close a file; a pipe that is broken by then is no news."""
+    with contextlib.suppress(OSError, ValueError):
+        file.close()

@@ -1,0 +1,1 @@
+"""What carries messages: WebSockets of both libraries, and memory."""

@@ -1,0 +1,89 @@
+"""The interface between the messages and whatever carries them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TypeAlias
+
+__all__ = ["CLOSE_TIMEOUT", "Transport", "close_reason"]
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+
+#: How many seconds :meth:`Transport.close` gives the peer to answer a close frame.
+CLOSE_TIMEOUT = 3.0
+
+
+class Transport(ABC):
+    """One WebSocket, seen as a way for whole messages to go both ways.
+
+    One thread at a time receives; every other method may be called from any thread at any time.
+    The library's own exceptions do not leave: what ends the connection is
+    :exc:`~wsep_sync.errors.TransportClosed`.
+    """
+
+    @abstractmethod
+    def send(self, *parts: Buffer) -> None:
+        """Send one binary message: the parts, joined.
+
+        Blocks while the peer does not read. Messages of several threads do not mix. The parts
+        may be reused on return.
+
+        Raises:
+            TransportClosed: The connection is closed, or broke.
+        """
+
+    @abstractmethod
+    def receive(self) -> Buffer:
+        """Return the next message, text or binary; block until there is one.
+
+        Pings are answered meanwhile.
+
+        Raises:
+            TransportClosed: The peer closed, the connection broke, or :meth:`abort` was called.
+            ProtocolError: The peer sent a message over the limit, or a frame that RFC 6455 does
+                not allow. The caller is to close with the exception's ``close_code``.
+            TimeoutError: The deadline passed.
+        """
+
+    @abstractmethod
+    def set_deadline(self, seconds: float | None) -> None:
+        """Let :meth:`receive` block for this long from now at most; ``None``: for ever.
+
+        A receive that is blocking already is held to the new deadline.
+        """
+
+    @abstractmethod
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the WebSocket (RFC 6455, section 7.1.2), then the connection.
+
+        Sends a close frame and waits for the peer's, reading and dropping what comes before it,
+        :data:`CLOSE_TIMEOUT` seconds at most. A thread that is receiving meanwhile gets
+        ``TransportClosed``. Calling it again is harmless.
+
+        Args:
+            code: 1000 for a normal end, 1011 for an error, 1009 for a message too long.
+            reason: What the peer is told; cut to the 123 bytes of UTF-8 that fit.
+        """
+
+    @abstractmethod
+    def hung_up(self) -> bool:
+        """Return whether the connection has ended, as far as that can be seen.
+
+        For whoever does not receive at the moment: the end stands behind messages that have not
+        been received yet, and shows here once all of them have reached this machine.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Cut the connection at once, without a close frame, and wake who sends or receives.
+
+        Does not block.
+        """
+
+
+def close_reason(text: str) -> str:
+    """Return ``text`` cut to the 123 bytes of UTF-8 that a close frame holds (RFC 6455, 5.5)."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= 123:
+        return encoded.decode()
+    return encoded[:120].decode(errors="ignore") + "..."

@@ -1,0 +1,95 @@
+"""A WebSocket in memory: what tests, and programs that embed a server, use without a network."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+from ..errors import ProtocolError, TransportClosed
+from ..messages import MAX_MESSAGE
+from .base import Buffer, Transport, close_reason
+
+__all__ = ["MemoryTransport", "memory_pair"]
+
+# How many messages may be on the way before send blocks, as it does on a full socket.
+_QUEUE = 16
+
+
+def memory_pair() -> tuple[MemoryTransport, MemoryTransport]:
+    """Return the two ends of a connection in memory."""
+    lock = threading.Lock()
+    one, other = MemoryTransport(lock), MemoryTransport(lock)
+    one._peer, other._peer = other, one
+    return one, other
+
+
+class MemoryTransport(Transport):
+    """One end of a connection in memory. Made by :func:`memory_pair`."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        # One lock guards both ends, so that neither has to be asked while the other is held.
+        self._changed = threading.Condition(lock)
+        self._peer = self
+        self._inbox: deque[bytes] = deque()
+        self._receive_error: Exception | None = None  # after what is in the inbox
+        self._send_error: TransportClosed | None = None
+        self._deadline: float | None = None
+
+    def send(self, *parts: Buffer) -> None:
+        message = b"".join(parts)
+        peer = self._peer
+        with self._changed:
+            while self._send_error is None and len(peer._inbox) >= _QUEUE:
+                self._changed.wait()
+            if self._send_error is not None:
+                raise self._send_error
+            peer._inbox.append(message)
+            peer._changed.notify_all()
+
+    def receive(self) -> bytes:
+        with self._changed:
+            while not self._inbox:
+                if self._receive_error is not None:
+                    raise self._receive_error
+                rest = None if self._deadline is None else self._deadline - time.monotonic()
+                if rest is not None and rest <= 0:
+                    raise TimeoutError("no message in time")
+                self._changed.wait(rest)
+            message = self._inbox.popleft()
+            self._peer._changed.notify_all()
+        if len(message) > MAX_MESSAGE:
+            raise ProtocolError(f"a message of more than {MAX_MESSAGE} bytes", 1009)
+        return message
+
+    def set_deadline(self, seconds: float | None) -> None:
+        with self._changed:
+            self._deadline = None if seconds is None else time.monotonic() + seconds
+            self._changed.notify_all()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        with self._changed:
+            if self._receive_error is not None:
+                return
+            self._peer._end(TransportClosed(code, close_reason(reason)), drop=False)
+            self._end(TransportClosed(code, close_reason(reason)), drop=True)
+
+    def hung_up(self) -> bool:
+        with self._changed:
+            return self._receive_error is not None
+
+    def abort(self) -> None:
+        with self._changed:
+            if self._receive_error is None:
+                error = TransportClosed(1006, "the connection was cut")
+                self._peer._end(error, drop=False)
+                self._end(error, drop=True)
+
+    def _end(self, error: TransportClosed, drop: bool) -> None:
+        """End this side's sending and receiving; requires holding the lock."""
+        if self._receive_error is None:
+            self._receive_error = error
+            self._send_error = error
+            if drop:
+                self._inbox.clear()
+        self._changed.notify_all()

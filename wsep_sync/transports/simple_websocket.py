@@ -1,0 +1,193 @@
+"""Servers' WebSockets: the one door to simple-websocket, and to the wsproto it is made of."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import simple_websocket
+from wsproto.connection import ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+
+from ..errors import ProtocolError, TransportClosed
+from ..messages import MAX_MESSAGE
+from .base import Buffer
+from .sockets import SocketTransport, StreamSocket
+
+__all__ = ["SimpleWebSocketTransport", "accept_websocket", "take_over_websocket"]
+
+# What is asked of the socket at once: two messages.
+_RECEIVE_BUFFER = 1 << 17
+
+# RFC 6455, section 5.2, opcodes.
+_BINARY, _CLOSE, _PONG = 0x2, 0x8, 0xA
+
+_TOO_LONG = f"a message of more than {MAX_MESSAGE} bytes"
+
+
+def accept_websocket(environ: dict[str, Any]) -> SimpleWebSocketTransport:
+    """Answer a WSGI request with an upgrade to a WebSocket, without compression.
+
+    Args:
+        environ: The request; the server's own socket must be in it as ``werkzeug.socket`` or
+            ``gunicorn.socket``.
+
+    Raises:
+        ProtocolError: The request is no valid WebSocket handshake.
+        RuntimeError: The socket is not there.
+    """
+    # Every browser and the reference offer compression, and it costs most of the throughput.
+    environ = {k: v for k, v in environ.items() if k != "HTTP_SEC_WEBSOCKET_EXTENSIONS"}
+    try:
+        server = simple_websocket.Server(environ, thread_class=_NoThread)
+    except (simple_websocket.ConnectionError, ValueError) as error:
+        raise ProtocolError(f"no WebSocket handshake: {error}", 1002) from error
+    return SimpleWebSocketTransport(server)
+
+
+def take_over_websocket(server: simple_websocket.Server) -> SimpleWebSocketTransport:
+    """Take over a WebSocket that another program has accepted, as Flask-Sock does.
+
+    Its own thread, which reads without a bound, ends at the next bytes it reads. Should it have
+    agreed on compression, messages are sent uncompressed all the same (RFC 7692, section 6).
+    """
+    handover = _Handover(server.sock)
+    server.sock = handover
+    return SimpleWebSocketTransport(server, handover)
+
+
+class _NoThread:
+    """Given to simple-websocket as its thread: whoever receives reads the socket itself.
+
+    That spares a thread and a change of threads per message, and what is not received stays in
+    the socket, whose bound holds the peer up, instead of in an unbounded list.
+    """
+
+    name = ""
+
+    def __init__(self, target: Callable[[], None]) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+
+class _Handover:
+    """Stands in for the socket of a WebSocket whose thread is to go.
+
+    The thread is blocked in ``recv`` on the real socket, and cannot be woken without closing it.
+    What it reads there it handles once more; then it comes here, is told of an end, and ends.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self.socket = sock
+        self.given_up = False  # the thread came here, rather than meet an end of its own
+        self.done = threading.Event()
+
+    def recv(self, _size: int) -> bytes:
+        self.given_up = True
+        return b""
+
+    def send(self, data: bytes) -> int:
+        self.socket.sendall(data)
+        return len(data)
+
+    def fileno(self) -> int:
+        return int(self.socket.fileno())
+
+    def close(self) -> None:
+        self.done.set()
+
+
+class SimpleWebSocketTransport(SocketTransport):
+    """The server's end. Made by :func:`accept_websocket` and :func:`take_over_websocket`."""
+
+    def __init__(self, server: simple_websocket.Server, handover: _Handover | None = None) -> None:
+        super().__init__(StreamSocket(server.sock.socket if handover else server.sock))
+        self._server = server
+        self._handover = handover
+        self._buffer = memoryview(bytearray(_RECEIVE_BUFFER))
+        self._events: Iterator[Event] = iter(())
+        # Messages that the library's thread had read before it went.
+        self._early: deque[bytes] = deque()
+        self._fragments: bytearray | None = None
+
+    def _message_frame(self, parts: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
+        return (_frame_header(_BINARY, sum(len(part) for part in parts)), *parts)
+
+    def _close_frame(self, code: int, reason: str) -> bytes:
+        payload = struct.pack("!H", code) + reason.encode()
+        return _frame_header(_CLOSE, len(payload)) + payload
+
+    def _next_message(self) -> Buffer:
+        if self._handover is not None:
+            self._finish_handover(self._handover)
+        if self._early:
+            return self._early.popleft()
+        while True:
+            for event in self._events:
+                message = self._handle(event)
+                if message is not None:
+                    return message
+            count = self._stream.receive_into(self._buffer)
+            if not count:
+                raise TransportClosed(1006, "the connection ended without a close frame")
+            self._server.ws.receive_data(bytes(self._buffer[:count]))
+            self._events = self._server.ws.events()
+
+    def _handle(self, event: Event) -> Buffer | None:
+        """Return the message that an event completes."""
+        if isinstance(event, (BytesMessage, TextMessage)):
+            data = event.data if isinstance(event, BytesMessage) else event.data.encode()
+            if self._fragments is None:
+                if len(data) > MAX_MESSAGE:
+                    raise ProtocolError(_TOO_LONG, 1009)
+                if event.message_finished:
+                    return data
+                self._fragments = bytearray(data)
+            elif len(self._fragments) + len(data) > MAX_MESSAGE:
+                raise ProtocolError(_TOO_LONG, 1009)
+            else:
+                self._fragments += data
+            if event.message_finished:
+                message, self._fragments = self._fragments, None
+                return message
+        elif isinstance(event, Ping):
+            self._stream.send(_frame_header(_PONG, len(event.payload)), event.payload)
+        elif isinstance(event, CloseConnection):
+            if self._server.ws.state is ConnectionState.OPEN:
+                # Not the peer's close frame, but wsproto's verdict on what the peer sent.
+                raise ProtocolError(f"not a WebSocket frame: {event.reason}", int(event.code))
+            raise TransportClosed(int(event.code), event.reason or "")
+        return None
+
+    def _finish_handover(self, handover: _Handover) -> None:
+        """Wait until the library's thread is gone, and take what it had read."""
+        while not handover.done.wait(self._stream.remaining()):
+            if self._stream.remaining() == 0:
+                raise TimeoutError("nothing was received in time")
+        self._handover = None
+        server = self._server
+        for early in server.input_buffer:
+            self._early.append(early.encode() if isinstance(early, str) else bytes(early))
+        server.input_buffer.clear()
+        partial = server.incoming_message
+        if partial is not None:
+            self._fragments = bytearray(partial.encode() if isinstance(partial, str) else partial)
+        if server.ws.state is not ConnectionState.OPEN:
+            self._close_sent = True  # the library has answered
+            raise TransportClosed(int(server.close_reason), server.close_message or "")
+        if not handover.given_up:
+            raise TransportClosed(1006, "the connection ended without a close frame")
+
+
+def _frame_header(opcode: int, length: int) -> bytes:
+    """Return the header of a server's frame, whole and unmasked (RFC 6455, section 5.2)."""
+    if length < 126:
+        return bytes((0x80 | opcode, length))
+    if length < 1 << 16:
+        return struct.pack("!BBH", 0x80 | opcode, 126, length)
+    return struct.pack("!BBQ", 0x80 | opcode, 127, length)

@@ -1,0 +1,287 @@
+"""What both libraries' WebSockets share: the socket, and how a connection ends.
+
+The libraries do the handshakes and know what a frame is. Sending and receiving is done here,
+because their own I/O has one timeout for both directions or none, cannot be closed while a thread
+receives, mixes the frames of several senders, and uses TLS from two threads at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from abc import abstractmethod
+
+from ..errors import ProtocolError, TransportClosed
+from ..wakeup import READ, WRITE, Wakeup, wait_for
+from .base import CLOSE_TIMEOUT, Buffer, Transport, close_reason
+
+__all__ = ["SocketTransport", "StreamSocket"]
+
+
+class StreamSocket:
+    """A connected socket, plain or TLS, with a deadline for receiving that any thread may move.
+
+    The socket is made non-blocking, so that nothing blocks where :meth:`shutdown` or a new
+    deadline could not reach it; and because of TLS: OpenSSL's connection must not be used by two
+    threads at once, and a thread that blocked in it while it sends would keep the other from
+    receiving, which is a deadlock when the peer does the same.
+
+    One thread at a time receives; everything else may be called from any thread.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):  # a Unix socket has no such option
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = sock
+        self._tls = hasattr(sock, "pending")  # an ssl.SSLSocket; importing ssl takes its time
+        # Held while one message is sent, so that messages do not mix.
+        self._send_lock = threading.Lock()
+        # Guards the TLS connection, for the length of one call that does not block.
+        self._tls_lock = threading.Lock()
+        self._wakeup = Wakeup()
+        self._deadline: float | None = None  # time.monotonic()
+        self._shut = False
+
+    def send(self, *parts: Buffer, timeout: float | None = None) -> None:
+        """Send all the bytes; block while the peer does not take them.
+
+        Raises:
+            TransportClosed: The connection broke, or the timeout (seconds) passed, which breaks
+                it: what was sent in part cannot be taken back, nor can anything follow it.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._send_lock.acquire(timeout=-1 if timeout is None else timeout):
+            self.shutdown()
+            raise TransportClosed(1006, "the peer does not read")
+        try:
+            if self._shut:
+                raise TransportClosed(1006, "the connection is closed")
+            if self._tls:
+                self._send_tls(b"".join(parts), deadline)
+            else:
+                self._send_plain(parts, deadline)
+        except OSError as error:
+            self.shutdown()
+            raise TransportClosed(1006, str(error)) from error
+        finally:
+            self._send_lock.release()
+
+    def _send_plain(self, parts: tuple[Buffer, ...], deadline: float | None) -> None:
+        total = sum(len(part) for part in parts)
+        try:
+            sent = self._gather(parts)
+        except BlockingIOError:
+            sent = 0
+        if sent == total:
+            return
+        rest = memoryview(b"".join(parts))[sent:]
+        while rest:
+            try:
+                rest = rest[self.socket.send(rest) :]
+            except BlockingIOError:
+                self._wait(WRITE, deadline)
+
+    def _gather(self, parts: tuple[Buffer, ...]) -> int:
+        if hasattr(self.socket, "sendmsg"):
+            return self.socket.sendmsg(parts)
+        return self.socket.send(b"".join(parts))  # Windows
+
+    def _send_tls(self, data: bytes, deadline: float | None) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                with self._tls_lock:
+                    sent = self.socket.send(rest)
+                rest = rest[sent:]
+            except OSError as error:
+                self._wait(self._tls_wants(error), deadline)
+
+    def _wait(self, event: int, deadline: float | None) -> None:
+        rest = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ready = wait_for(self.socket.fileno(), event, None, rest)
+        if self._shut:
+            raise TransportClosed(1006, "the connection is closed")
+        if not ready and rest is not None:
+            raise TimeoutError("the peer does not read")
+
+    def receive_into(self, buffer: memoryview) -> int:
+        """Block until there are bytes; store them and return how many, 0 at the end.
+
+        Raises:
+            TimeoutError: The deadline passed.
+            TransportClosed: The connection broke, or :meth:`shutdown` was called.
+        """
+        while True:
+            try:
+                if not self._tls:
+                    return self.socket.recv_into(buffer)
+                with self._tls_lock:
+                    return self.socket.recv_into(buffer)
+            except BlockingIOError:
+                event = READ
+            except OSError as error:
+                event = self._tls_wants(error)
+            if self._shut:
+                raise TransportClosed(1006, "the connection is closed")
+            self._wait_to_receive(event)
+
+    def _tls_wants(self, error: OSError) -> int:
+        """Return what TLS waits for; raise ``TransportClosed`` if it is a real error."""
+        if self._tls:
+            import ssl
+
+            if isinstance(error, ssl.SSLWantReadError):
+                return READ
+            if isinstance(error, ssl.SSLWantWriteError):
+                return WRITE
+        raise TransportClosed(1006, str(error)) from error
+
+    def _wait_to_receive(self, event: int) -> None:
+        rest = self.remaining()
+        if rest == 0:
+            raise TimeoutError("nothing was received in time")
+        if not wait_for(self.socket.fileno(), event, self._wakeup, rest):
+            self._wakeup.clear()
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """Let receiving block for this long from now at most; ``None``: for ever."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._wakeup.set()
+
+    def remaining(self) -> float | None:
+        """Return the seconds until the deadline, 0 when it has passed; ``None`` without one."""
+        deadline = self._deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    def hung_up(self) -> bool:
+        """Return whether the peer has ended the connection, without receiving anything."""
+        if not hasattr(select, "POLLRDHUP"):  # Linux alone tells it apart from data
+            return False
+        poll = select.poll()
+        poll.register(self.socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def shutdown(self) -> None:
+        """End the connection in both directions and wake whoever sends or receives."""
+        self._shut = True
+        with contextlib.suppress(OSError):
+            # Not SSLSocket.shutdown, which takes the TLS layer off: a thread may be using it.
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+        self._wakeup.set()
+
+    def close(self) -> None:
+        """Close the descriptor. Nobody may be sending or receiving any more."""
+        self._shut = True
+        self.socket.close()
+
+
+class SocketTransport(Transport):
+    """A transport over a :class:`StreamSocket`; what is left to a library is what frames are."""
+
+    def __init__(self, stream: StreamSocket) -> None:
+        self._stream = stream
+        # Held by whoever receives: a thread in receive(), or close() while it awaits the peer's
+        # close frame.
+        self._receive_lock = threading.Lock()
+        # Guards the three below.
+        self._state_lock = threading.Lock()
+        self._ended: TransportClosed | ProtocolError | None = None
+        self._close_sent = False
+        self._closing = False
+
+    @abstractmethod
+    def _next_message(self) -> Buffer:
+        """Read frames until a message is whole, and answer pings.
+
+        Raises:
+            TransportClosed: A close frame came; or the end, or an error of the connection.
+            ProtocolError: What came is not allowed.
+            TimeoutError: The deadline passed.
+        """
+
+    @abstractmethod
+    def _message_frame(self, parts: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
+        """Return the frame of a binary message, in pieces to be sent in one go."""
+
+    @abstractmethod
+    def _close_frame(self, code: int, reason: str) -> bytes:
+        """Return a close frame."""
+
+    def send(self, *parts: Buffer) -> None:
+        if self._close_sent or self._ended is not None:
+            raise self._closed_error()
+        self._stream.send(*self._message_frame(parts))
+
+    def receive(self) -> Buffer:
+        with self._receive_lock:
+            return self._receive()
+
+    def _receive(self) -> Buffer:
+        """Receive, and remember how it ended; requires holding the receive lock."""
+        assert self._receive_lock.locked()
+        if self._ended is not None:
+            raise self._ended
+        try:
+            return self._next_message()
+        except (TransportClosed, ProtocolError) as error:
+            with self._state_lock:
+                self._ended = error
+            if isinstance(error, TransportClosed) and error.code != 1006:
+                # RFC 6455, section 5.5.1: answer a close frame with one, once.
+                self._send_close(1000 if error.code == 1005 else error.code, "")
+            raise
+
+    def _closed_error(self) -> TransportClosed:
+        ended = self._ended
+        if isinstance(ended, TransportClosed):
+            return TransportClosed(ended.code, ended.reason)
+        return TransportClosed(1006, "the connection is closed")
+
+    def set_deadline(self, seconds: float | None) -> None:
+        if not self._closing:
+            self._stream.set_deadline(seconds)
+
+    def _send_close(self, code: int, reason: str) -> None:
+        with self._state_lock:
+            if self._close_sent:
+                return
+            self._close_sent = True
+        with contextlib.suppress(TransportClosed):
+            self._stream.send(self._close_frame(code, close_reason(reason)), timeout=CLOSE_TIMEOUT)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        with self._state_lock:
+            if self._closing:
+                return
+            self._closing = True
+        self._send_close(code, reason)
+        self._stream.set_deadline(CLOSE_TIMEOUT)
+        # A thread that is receiving gets the peer's close frame, or runs into the deadline.
+        if not self._receive_lock.acquire(timeout=CLOSE_TIMEOUT):
+            self._stream.shutdown()
+            self._receive_lock.acquire()
+        try:
+            # What the peer still sends is read, lest the kernel answer it with a reset, which
+            # would make the peer lose what it has not read yet (RFC 9293, section 3.10.4).
+            while self._ended is None:
+                with contextlib.suppress(TransportClosed, ProtocolError):
+                    self._receive()
+        except TimeoutError:
+            pass
+        finally:
+            with self._state_lock:
+                if self._ended is None:
+                    self._ended = TransportClosed(1006, "closed here")
+            self._stream.shutdown()
+            self._stream.close()
+            self._receive_lock.release()
+
+    def hung_up(self) -> bool:
+        return self._closing or self._ended is not None or self._stream.hung_up()
+
+    def abort(self) -> None:
+        self._stream.shutdown()

@@ -1,0 +1,94 @@
+"""Waiting for a descriptor in a way that another thread can end.
+
+Closing a descriptor on which another thread blocks does not wake that thread, and lets the number
+become another file's under its hands. So nobody here blocks in ``read`` or ``recv``: descriptors
+are non-blocking, and what would block polls a :class:`Wakeup` too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import socket
+import sys
+
+__all__ = ["READ", "WRITE", "Wakeup", "wait_for"]
+
+#: What :func:`wait_for` waits for; poll(2)'s POLLIN and POLLOUT, which Windows has not.
+READ = 0x1
+WRITE = 0x4
+
+
+class Wakeup:
+    """A descriptor that is readable while it is set: it wakes the threads that poll it.
+
+    Safe to use from several threads. Closed when nobody refers to it any more, so that nobody can
+    be polling a number that has become another file's.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: tuple[socket.socket, ...] = ()
+        if sys.platform == "linux":
+            self._read = self._write = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        else:
+            # Sockets rather than a pipe, because Windows can select nothing else.
+            self._sockets = socket.socketpair()
+            for end in self._sockets:
+                end.setblocking(False)
+            self._read, self._write = (end.fileno() for end in self._sockets)
+
+    def fileno(self) -> int:
+        return self._read
+
+    def set(self) -> None:
+        """Wake every thread that polls the descriptor, now and until :meth:`clear`."""
+        with contextlib.suppress(BlockingIOError):  # it is set so often that it is full
+            if self._sockets:
+                self._sockets[1].send(b"\1")
+            else:
+                os.write(self._write, (1).to_bytes(8, sys.byteorder))
+
+    def clear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            if self._sockets:
+                self._sockets[0].recv(4096)
+            else:
+                os.read(self._read, 8)
+
+    def __del__(self) -> None:
+        if getattr(self, "_sockets", ()):
+            for end in self._sockets:
+                end.close()
+        elif hasattr(self, "_read"):
+            os.close(self._read)
+
+
+def wait_for(
+    descriptor: int, event: int, wakeup: Wakeup | None, timeout: float | None = None
+) -> bool:
+    """Block until the descriptor is ready, or ended; False when woken or after the timeout.
+
+    A descriptor that is at its end counts as ready for reading. One that hung up, as a terminal
+    does when its processes have left it, never becomes ready for writing: that is False too.
+
+    Args:
+        event: :data:`READ` or :data:`WRITE`.
+        timeout: Seconds; ``None`` waits for ever.
+    """
+    if not hasattr(select, "poll"):  # Windows
+        reads = [descriptor] if event == READ else []
+        writes = [descriptor] if event == WRITE else []
+        if wakeup is not None:
+            reads.append(wakeup.fileno())
+        readable, writable, _ = select.select(reads, writes, [], timeout)
+        return descriptor in readable or descriptor in writable
+    poll = select.poll()
+    poll.register(descriptor, event)
+    if wakeup is not None:
+        poll.register(wakeup, READ)
+    # Rounded up, lest a caller spin through the last millisecond.
+    ready = dict(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
+    events = ready.get(descriptor, 0)
+    return bool(events & event) or (event == READ and bool(events))

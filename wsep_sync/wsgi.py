@@ -1,0 +1,82 @@
+"""The server as a WSGI application: the upgrade from HTTP, and the close."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .errors import ProtocolError
+from .process import Execer
+from .server import ExecerFactory, Options, Server
+from .transports.simple_websocket import accept_websocket
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["UPGRADED", "application"]
+
+_log = logging.getLogger("wsep_sync")
+
+#: Set in the WSGI environment when the request has become a WebSocket: no response is to follow.
+UPGRADED = "wsep_sync.upgraded"
+
+
+def application(
+    server: Server, execer: Execer | ExecerFactory, options: Options | None = None
+) -> WSGIApplication:
+    """Return a WSGI application whose every path is a WebSocket that runs a command.
+
+    It needs a threaded server that gives its applications the socket, as :class:`.Listener` does.
+
+    Args:
+        server: Keeps the sessions.
+        execer: What runs the commands, or a function that makes one for each connection.
+        options: How to serve.
+    """
+
+    def wsep(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if "websocket" not in environ.get("HTTP_UPGRADE", "").lower():
+            return _refuse(start_response, "426 Upgrade Required", "this is a WebSocket\n")
+        if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
+            return _refuse(start_response, "426 Upgrade Required", "WebSocket version 13 only\n")
+        if not environ.get("HTTP_SEC_WEBSOCKET_KEY"):
+            return _refuse(start_response, "400 Bad Request", "no Sec-WebSocket-Key\n")
+        _serve(environ, server, execer, options)
+        return []
+
+    return wsep
+
+
+def _serve(
+    environ: dict[str, Any],
+    server: Server,
+    execer: Execer | ExecerFactory,
+    options: Options | None,
+) -> None:
+    environ[UPGRADED] = True
+    try:
+        transport = accept_websocket(environ)
+    except ProtocolError as error:
+        _log.info("refused: %s", error)
+        return
+    try:
+        server.serve(transport, execer, options)
+        transport.close(1000)
+    except ProtocolError as error:
+        transport.close(error.close_code, str(error))
+    except Exception:
+        _log.exception("internal error while serving a connection")
+        transport.close(1011, "internal error")
+    finally:
+        transport.abort()
+        transport.close()
+
+
+def _refuse(start_response: StartResponse, status: str, text: str) -> list[bytes]:
+    body = text.encode()
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    if status.startswith("426"):
+        headers += [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+    start_response(status, headers)
+    return [body]
