@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+from typing import TypeVar
 
 __all__ = [
     "ConnectError",
@@ -40,8 +41,11 @@ __all__ = [
     "StartPermissionError",
     "TransportClosed",
     "WsepError",
+    "copy_error",
     "start_error",
 ]
+
+_Error = TypeVar("_Error", bound=Exception)
 
 
 class WsepError(Exception):
@@ -190,3 +194,12 @@ class OutputUnread(WsepError):
 
 class SessionClosed(WsepError):
     """The terminal session ended while it was being used."""
+
+
+def copy_error(error: _Error) -> _Error:
+    """Return a copy of an exception that was kept to be raised later, or several times.
+
+    Raising the one that is kept would tie it, through its traceback, to the frames it passed: a
+    cycle that holds a connection's descriptors until the garbage collector comes by.
+    """
+    return type(error)(*error.args)

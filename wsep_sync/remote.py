@@ -19,6 +19,7 @@ from .errors import (
     ProtocolError,
     StartError,
     TransportClosed,
+    copy_error,
     start_error,
 )
 from .messages import (
@@ -338,7 +339,7 @@ class RemoteProcess(Process):
                 if unread is not None and unread > _UNREAD_AFTER:
                     raise OutputUnread(name, pipe.limit)
         if self._missing is not None:
-            raise self._missing
+            raise copy_error(self._missing)
         assert self._exit is not None
         if self._exit.exit_code or self._exit.signal is not None:
             raise ExitError(self._exit.exit_code, self._exit.error, self._exit.signal)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from .errors import ExitError, ProtocolError, StartError, TransportClosed, WsepError
+from .errors import ExitError, ProtocolError, StartError, TransportClosed, WsepError, copy_error
 from .messages import (
     FEATURES,
     MAX_MESSAGE,
@@ -144,7 +144,7 @@ class _Connection:
         finally:
             self._end()
         if self._failure is not None:
-            raise self._failure
+            raise copy_error(self._failure)
 
     def _dispatch(self, data: bytes | bytearray | memoryview) -> None:
         message = decode_client_message(data)

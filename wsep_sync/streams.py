@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
+from .errors import copy_error
 from .wakeup import READ, WRITE, Wakeup, wait_for
 
 if TYPE_CHECKING:
@@ -285,7 +286,7 @@ class BoundedPipe:
             while not self._chunks:
                 if self._reader_gone or self._ended:
                     if self._error is not None and not self._reader_gone:
-                        raise self._error
+                        raise copy_error(self._error)
                     return 0
                 self._readable.wait()
             done = 0
@@ -319,7 +320,7 @@ class BoundedPipe:
                     break
                 self._readable.wait()
             if self._error is not None and not self._reader_gone:
-                raise self._error
+                raise copy_error(self._error)
         return b"".join(pieces)
 
     def unread_for(self) -> float | None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 
-from ..errors import ProtocolError, TransportClosed
+from ..errors import ProtocolError, TransportClosed, copy_error
 from ..messages import MAX_MESSAGE
 from .base import Buffer, Transport, close_reason
 
@@ -43,7 +43,7 @@ class MemoryTransport(Transport):
             while self._send_error is None and len(peer._inbox) >= _QUEUE:
                 self._changed.wait()
             if self._send_error is not None:
-                raise self._send_error
+                raise copy_error(self._send_error)
             peer._inbox.append(message)
             peer._changed.notify_all()
 
@@ -51,7 +51,7 @@ class MemoryTransport(Transport):
         with self._changed:
             while not self._inbox:
                 if self._receive_error is not None:
-                    raise self._receive_error
+                    raise copy_error(self._receive_error)
                 rest = None if self._deadline is None else self._deadline - time.monotonic()
                 if rest is not None and rest <= 0:
                     raise TimeoutError("no message in time")

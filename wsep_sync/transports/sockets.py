@@ -14,7 +14,7 @@ import threading
 import time
 from abc import abstractmethod
 
-from ..errors import ProtocolError, TransportClosed
+from ..errors import ProtocolError, TransportClosed, copy_error
 from ..wakeup import READ, WRITE, Wakeup, wait_for
 from .base import CLOSE_TIMEOUT, Buffer, Transport, close_reason
 
@@ -224,12 +224,12 @@ class SocketTransport(Transport):
         """Receive, and remember how it ended; requires holding the receive lock."""
         assert self._receive_lock.locked()
         if self._ended is not None:
-            raise self._ended
+            raise copy_error(self._ended)
         try:
             return self._next_message()
         except (TransportClosed, ProtocolError) as error:
             with self._state_lock:
-                self._ended = error
+                self._ended = copy_error(error)
             if isinstance(error, TransportClosed) and error.code != 1006:
                 # RFC 6455, section 5.5.1: answer a close frame with one, once.
                 self._send_close(1000 if error.code == 1005 else error.code, "")
@@ -238,7 +238,7 @@ class SocketTransport(Transport):
     def _closed_error(self) -> TransportClosed:
         ended = self._ended
         if isinstance(ended, TransportClosed):
-            return TransportClosed(ended.code, ended.reason)
+            return copy_error(ended)
         return TransportClosed(1006, "the connection is closed")
 
     def set_deadline(self, seconds: float | None) -> None:
