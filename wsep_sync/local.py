@@ -228,21 +228,20 @@ class LocalProcess(Process):
                 if not exited.wait(rest):
                     return False
 
-    def close(self) -> None:
-        self._end(signals.SIGTERM)
-
     def kill(self) -> None:
         self.send_signal(signals.SIGKILL)
 
-    def _end(self, first: signals.Signals) -> None:
+    def close(self) -> None:
         deadline = time.monotonic() + process.CLOSE_GRACE
         with self._lock:
             # Whoever has seen the command end may have left something running in its group on
             # purpose, as a shell does with "&". Otherwise the group goes with it.
             running = self._status is None
         if running:
-            self.send_signal(first)
-            self._signal_terminal(first)
+            if self._terminal is not None:
+                self.send_signal(signals.SIGHUP)
+                self._signal_terminal(signals.SIGHUP)
+            self.send_signal(signals.SIGTERM)
             if not self._wait(process.CLOSE_GRACE):
                 self.kill()
                 self._signal_terminal(signals.SIGKILL)

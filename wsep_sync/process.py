@@ -92,6 +92,10 @@ class Process(ABC):
     def close(self) -> None:
         """End the command with SIGTERM, and with SIGKILL if it has not ended 2 seconds later.
 
+        A terminal is hung up besides, with SIGHUP, for interactive shells ignore SIGTERM. One
+        that has an id, at the end of a connection, is a session: it is left, not ended, and can
+        be attached again; :meth:`kill` ends it.
+
         Then release everything: threads, descriptors, the connection. Readers and writers that
         block in other threads are woken. A server without signals (the reference) is hung up on,
         which ends the command as well, but no exit status can arrive then.

@@ -264,6 +264,7 @@ class RemoteProcess(Process):
         self.reattached = pid.reattached
         self._transport = transport
         self._tty = command.tty
+        self._session = command.tty and bool(command.id)
         self._features = frozenset(pid.features)
         self._input = RemoteInput(transport, FEATURE_STDIN_MARK in self._features)
         self._out = streams.BoundedPipe(output_limit)
@@ -348,7 +349,9 @@ class RemoteProcess(Process):
         # What comes from now on is dropped: an output that nobody reads would hold up the status.
         self._out.feed_eof()
         self._err.feed_eof()
-        if not self._done.is_set() and FEATURE_SIGNAL in self._features:
+        if not self._done.is_set() and FEATURE_SIGNAL in self._features and not self._session:
+            if self._tty:
+                self.send_signal(getattr(signals, "SIGHUP", 1))
             self.send_signal(signals.SIGTERM)
             if not self._done.wait(process.CLOSE_GRACE):
                 self.kill()
