@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import signal as signals
 from abc import ABC, abstractmethod
 from types import TracebackType
 
@@ -110,6 +112,12 @@ class Process(ABC):
 
         A server without signals is hung up on instead.
         """
+
+    def hang_up(self) -> None:
+        """End the command because the one it ran for has gone: SIGHUP, then :meth:`close`."""
+        with contextlib.suppress(OSError, ValueError):  # no signals, or none on Windows
+            self.send_signal(getattr(signals, "SIGHUP", 1))
+        self.close()
 
     def __enter__(self) -> Process:
         return self

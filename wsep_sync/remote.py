@@ -233,6 +233,13 @@ class RemoteInput(io.RawIOBase):
         except TransportClosed as error:
             raise BrokenPipeError(errno.EPIPE, str(error)) from error
 
+    def ready(self, timeout: float | None) -> bool:
+        """Block until there is room in the window, for at most ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._sent - self._taken < _STDIN_WINDOW or self._ended, timeout
+            )
+
     def taken(self, mark: int) -> None:
         """The command has taken the input before the mark."""
         with self._changed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal as signals
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -264,10 +263,10 @@ class _Connection:
         process = self._process
         if process is None:
             return
-        if not self._finished:
-            with contextlib.suppress(OSError, ValueError):
-                process.send_signal(getattr(signals, "SIGHUP", 1))
-        process.close()
+        if self._finished:
+            process.close()
+        else:
+            process.hang_up()
         if self._stdin is not None:
             self._stdin.close()
         for thread in self._threads:

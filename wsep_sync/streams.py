@@ -93,6 +93,10 @@ class _Descriptor(io.RawIOBase):
         if self.closed:
             raise ValueError("I/O operation on closed file")
 
+    def _ready(self, event: int, timeout: float | None) -> bool:
+        self._check_open()
+        return wait_for(self._fd, event, self._stop, timeout)
+
     def _wait(self, event: int) -> bool:
         """Block until the descriptor is ready; False when the process was closed instead."""
         return wait_for(self._fd, event, self._stop)
@@ -142,6 +146,10 @@ class DescriptorReader(_Descriptor):
                     break
                 count += more
         return count
+
+    def ready(self, timeout: float | None) -> bool:
+        """Block until ``readinto`` would not, for at most ``timeout`` seconds; return if so."""
+        return self._ready(READ, timeout) or self._stop.is_set()
 
     def readall(self) -> bytes:
         pieces = []
@@ -195,6 +203,10 @@ class DescriptorWriter(_Descriptor):
                 # EIO: the terminal has no process any more.
                 raise BrokenPipeError(error.errno, "the command has ended") from error
         return written
+
+    def ready(self, timeout: float | None) -> bool:
+        """Block until some bytes could be written, for at most ``timeout`` seconds."""
+        return self._ready(WRITE, timeout)
 
     def close(self) -> None:
         if not self.closed:
@@ -306,6 +318,14 @@ class BoundedPipe:
             self._writable.notify()
             return done
 
+    def ready(self, timeout: float | None) -> bool:
+        """Block until :meth:`readinto` would not, for at most ``timeout`` seconds."""
+        with self._lock:
+            self._ever_read = True
+            return self._readable.wait_for(
+                lambda: bool(self._chunks) or self._reader_gone or self._ended, timeout
+            )
+
     def read_all(self) -> bytes:
         """Block until the end; return all there was."""
         pieces: list[memoryview] = []
@@ -346,6 +366,10 @@ class PipeReader(io.RawIOBase):
         if self.closed:
             raise ValueError("I/O operation on closed file")
         return self._pipe.readinto(buffer)
+
+    def ready(self, timeout: float | None) -> bool:
+        """Block until ``readinto`` would not, for at most ``timeout`` seconds; return if so."""
+        return self._pipe.ready(timeout)
 
     def readall(self) -> bytes:
         if self.closed:

@@ -50,6 +50,9 @@ class Wakeup:
             else:
                 os.write(self._write, (1).to_bytes(8, sys.byteorder))
 
+    def is_set(self) -> bool:
+        return wait_for(self._read, READ, None, 0)
+
     def clear(self) -> None:
         with contextlib.suppress(BlockingIOError):
             if self._sockets:
