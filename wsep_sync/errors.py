@@ -8,10 +8,10 @@
         ├── ConnectError                no WebSocket could be opened (also a ConnectionError)
         ├── TransportClosed             the WebSocket is closed; code and reason say how
         ├── StartError                  the command could not be started
-        │   ├── StartNotFoundError          also a FileNotFoundError
-        │   ├── StartPermissionError        also a PermissionError
-        │   ├── StartNotADirectoryError     also a NotADirectoryError
-        │   └── StartOSError                also an OSError: any other known errno
+        │   └── StartOSError                also an OSError, where the errno is known
+        │       ├── StartNotFoundError          also a FileNotFoundError
+        │       ├── StartPermissionError        also a PermissionError
+        │       └── StartNotADirectoryError     also a NotADirectoryError
         ├── ExitError                   the command ended with a non-zero status or by a signal
         ├── ExitMissing                 the connection ended before the exit status came
         ├── OutputUnread                wait() would hang: an output is full and nobody reads it
@@ -23,6 +23,7 @@ timeout that passed raises the built-in ``TimeoutError``.
 
 from __future__ import annotations
 
+import copy
 import errno as _errno
 import os
 from typing import TypeVar
@@ -78,6 +79,7 @@ class ConnectError(WsepError, ConnectionError):
 
     def __init__(self, url: str, reason: str, status: int | None = None) -> None:
         super().__init__(url, reason)
+        self.errno = None  # of two arguments, OSError takes the first for an errno
         self.url = url
         self.reason = reason
         self.status = status
@@ -202,4 +204,5 @@ def copy_error(error: _Error) -> _Error:
     Raising the one that is kept would tie it, through its traceback, to the frames it passed: a
     cycle that holds a connection's descriptors until the garbage collector comes by.
     """
-    return type(error)(*error.args)
+    # Not type(error)(*error.args): OSError takes the file's name out of its args.
+    return copy.copy(error)
