@@ -331,7 +331,9 @@ def decode_server_message(data: Buffer) -> ServerMessage | None:
                 header.get("reattached") is True,
             )
         if kind == "exit_code":
-            message = header.get("error") or ""
+            message = header.get("error")
+            if message is None:
+                message = ""
             _check_string("error", message)
             signal = header.get("signal")
             if signal is None:
@@ -396,6 +398,9 @@ _ERRNO_WORDS = {os.strerror(number).lower(): number for number in errno.errorcod
     "argument list too long": errno.E2BIG,
 }
 
+# How many bytes of UTF-8 a close frame has for the reason (RFC 6455, section 5.5).
+_MAX_REASON = 123
+
 
 def start_failure(error: StartError, command: Command) -> str:
     """Return the close reason for a start that failed, in the manner of the reference.
@@ -406,10 +411,16 @@ def start_failure(error: StartError, command: Command) -> str:
     if not isinstance(error, OSError) or error.strerror is None:
         return f"start command: {error}"
     chdir = error.filename == command.working_dir and command.working_dir
+    prefix = f"start command: {'chdir' if chdir else 'exec'} "
+    cause = f": {error.strerror.lower()}"
     name = str(error.filename or command.command)
-    if len(name.encode(errors="replace")) > 60:
-        name = f"{name[:12]}...{name[-12:]}"
-    return f"start command: {'chdir' if chdir else 'exec'} {name}: {error.strerror.lower()}"
+    encoded = name.encode(errors="replace")
+    room = _MAX_REASON - len(prefix) - len(cause.encode())
+    if len(encoded) > room:
+        half = max(2, room - len("...")) // 2
+        start, end = encoded[:half], encoded[-half:]
+        name = f"{start.decode(errors='ignore')}...{end.decode(errors='ignore')}"
+    return prefix + name + cause
 
 
 def start_error_from_reason(reason: str, command: Command) -> StartError:
@@ -463,22 +474,12 @@ def _command(header: Mapping[str, Any]) -> Command:
     if not isinstance(fields, dict):
         raise TypeError("command must be an object")
     fields = _fold(fields)
-    known = {
-        name: fields[name]
-        for name in (
-            "args",
-            "tty",
-            "rows",
-            "cols",
-            "stdin",
-            "uid",
-            "gid",
-            "env",
-            "working_dir",
-        )
-        if fields.get(name) is not None  # in Go, null leaves a field at its zero
-    }
-    return Command(fields.get("command") or "", id=header.get("id") or "", **known)
+    names = ("command", "args", "tty", "rows", "cols", "stdin", "uid", "gid", "env", "working_dir")
+    # In Go, null leaves a field at its zero.
+    known = {name: fields[name] for name in names if fields.get(name) is not None}
+    if header.get("id") is not None:
+        known["id"] = header["id"]
+    return Command(**{"command": "", **known})
 
 
 def _strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
