@@ -1,0 +1,641 @@
+"""The engines of terminal.py: what their redraws make other emulators show."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from terminal_judges import JUDGES, LEFT_OVER, Shown, answers_and_bells, assert_same, ghostty
+
+from wsep_sync import terminal as terminal_module
+from wsep_sync.terminal import GhosttyTerminal, RingTerminal, Terminal, new_terminal
+
+ROWS, COLUMNS = 6, 20
+
+
+@pytest.fixture(params=[RingTerminal, GhosttyTerminal], ids=["ring", "ghostty"])
+def engine(request: pytest.FixtureRequest) -> type[Terminal]:
+    return request.param
+
+
+@pytest.fixture(params=list(JUDGES))
+def judge(request: pytest.FixtureRequest):
+    return JUDGES[request.param]
+
+
+def attached(engine: type[Terminal], before: bytes, after: bytes = b"") -> bytes:
+    """Return what a client gets that attaches between two parts of the output."""
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(before)
+    return LEFT_OVER + terminal.redraw() + after
+
+
+def check(engine, judge, before: bytes, after: bytes = b"") -> Shown:
+    shown = judge(attached(engine, before, after), ROWS, COLUMNS)
+    assert_same(shown, judge(before + after, ROWS, COLUMNS))
+    return shown
+
+
+# What is on the screen
+
+SCREENS = {
+    "nothing": b"",
+    "a line": b"one\r\n",
+    "no newline": b"$ ls",
+    "blank last rows": b"one\r\n\r\ntwo\r\n\r\n\r\n",
+    "full": b"\r\n".join(b"line %d" % i for i in range(ROWS)),
+    "full and blank": b"".join(b"line %d\r\n" % i for i in range(ROWS)),
+    "scrolled": b"".join(b"line %d\r\n" % i for i in range(3 * ROWS)),
+    "scrolled blanks": b"x\r\n" + b"\r\n" * 3 * ROWS,
+    "exactly full row": b"0123456789" * 2,
+    "exactly full screen": b"0123456789" * (COLUMNS * ROWS // 10),
+    "wrapped": b"0123456789" * 3,
+    "full row and newline": b"0123456789" * 2 + b"\r\nx",
+    "coloured": b"\x1b[1;31mred\x1b[0m \x1b[38;5;200;48;2;1;2;3mmany\x1b[7mreverse",
+    "coloured blanks": b"\x1b[44m   \r\n\x1b[K\r\nx",
+    "scrolled colour": b"\x1b[41m" + b"a\r\n" * 3 * ROWS + b"\x1b[0m",
+    "coloured clear": b"\x1b[42m\x1b[2J\x1b[Hx",
+    "cursor in the midst": b"one\r\ntwo\r\nthree\x1b[2;2H",
+    "cursor below": b"one\x1b[5;7H",
+    "erased": b"one two\x1b[4D\x1b[K\r\nfour\x1b[1K",
+    "tabs": b"a\tb\tc\r\n",
+    "wide": "日本語 ｱ ö e\u0301\r\n".encode(),
+    "wide wraps": b"0123456789012345678" + "日本".encode(),
+    "margins": b"top\x1b[2;4r\x1b[4;1Ha\r\nb\r\nc\r\nd",
+    "margins and origin": b"top\x1b[2;4r\x1b[?6h\x1b[2;3Hin",
+    "insert mode": b"abc\x1b[4h\x1b[2G",
+    "no wrap": b"\x1b[?7labc",
+    "hidden cursor": b"abc\x1b[?25l",
+    "line drawing": b"\x1b(0lqqk",
+    "shifted line drawing": b"\x1b)0\x0elqq",
+    "shifted back": b"\x1b)0\x0elqq\x0fab",
+    "title": b"\x1b]0;first\x07\x1b]2;second\x1b\\text",
+    "lines inserted": b"1\r\n2\r\n3\x1b[2;1H\x1b[L\x1b[P",
+    "alignment": b"\x1b#8\x1b[3;3H\x1b[J",
+    "cleared": b"one\r\ntwo\x1b[H\x1b[2Jthree",
+    "cleared with scrollback": b"one\r\ntwo\x1b[H\x1b[2J\x1b[3Jthree",
+    "full reset": b"one\x1b[31m\x1b[2;3r\x1b[?1h\x1b]0;x\x07\x1bc" + b"two",
+    "index at the bottom": b"\x1b[6;1Habc\x1bD\x1bM",
+    "progress": b"10%\r20%\r30%",
+    "control in a sequence": b"one\x1b[\r3\n1mtwo",
+    "aborted": b"one\x1b[3\x18two\x1b]0;x\x18three",
+}
+
+AFTER = {
+    "nothing": b"",
+    "text": b"next",
+    "newline": b"\r\nnext\r\n",
+    "movement": b"\x1b[A+\x1b[2B-\x1b[G*\x08",
+    "much": b"0123456789" * 5,
+    "bottom": b"\x1b[6;1H\n\nnext",
+}
+
+
+@pytest.mark.parametrize("after", AFTER.values(), ids=AFTER)
+@pytest.mark.parametrize("before", SCREENS.values(), ids=SCREENS)
+def test_screen_and_next_bytes(engine, judge, before, after) -> None:
+    if judge is JUDGES["pyte"] and before in NOT_FOR_PYTE:
+        judge = JUDGES["ghostty"]
+    check(engine, judge, before, after)
+
+
+# pyte has no charsets in UTF-8, and no wide characters that wrap; it goes on with a string after
+# CAN, and erases and scrolls whole screens without colour.
+NOT_FOR_PYTE = {
+    SCREENS[name]
+    for name in (
+        "line drawing",
+        "shifted line drawing",
+        "shifted back",
+        "wide wraps",
+        "aborted",
+        "coloured clear",
+        "scrolled colour",
+    )
+}
+
+
+@pytest.mark.parametrize("before", SCREENS.values(), ids=SCREENS)
+def test_in_alternate_screen_and_after(engine, judge, before) -> None:
+    if before == SCREENS["full reset"]:
+        before = before.replace(b"\x1bc", b"\x1b[m")
+    if judge is JUDGES["pyte"] and before in NOT_FOR_PYTE:
+        judge = JUDGES["ghostty"]
+    vi = b"$ vi\r\n\x1b[?1049h\x1b[H" + before
+    assert check(engine, judge, vi).in_alt
+    assert b"$ vi" not in attached(engine, vi)
+    check(engine, judge, vi, b"\x1b[H\x1b[Jagain")
+    check(engine, judge, vi + b"\x1b[r\x1b[?6l\x1b[?1049l", b"$ ")
+
+
+def test_lines_end_in_newlines(engine) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(b"$ seq 3\r\n1\r\n2\r\n3\r\n$ ")
+    assert re.search(rb"1\r?\n2\r?\n3\r?\n\$ ", terminal.redraw())
+
+
+def test_scrollback_is_replayed(engine) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(b"".join(b"line %d\r\n" % i for i in range(500)))
+    contents = ghostty(LEFT_OVER + terminal.redraw(), ROWS, COLUMNS).contents()
+    # What the prior state left in the scrollback of this one comes first.
+    assert contents.split("\n")[-500:] == [f"line {i}" for i in range(500)]
+
+
+# The alternate screen
+
+SWITCHES = [
+    pytest.param(b"\x1b[?1049h", b"\x1b[?1049l", id="1049"),
+    pytest.param(b"\x1b7\x1b[?47h", b"\x1b[2J\x1b[?47l\x1b8", id="47"),
+    pytest.param(b"\x1b7\x1b[?1047h", b"\x1b[?1047l\x1b8", id="1047"),
+    pytest.param(b"\x1b[?1006;1049h", b"\x1b[?1049;1006l", id="1006 too"),
+    pytest.param(b"\x1b[?1049;1006h", b"\x1b[?1006;1049l", id="1006 too, after"),
+    pytest.param(b"\x1b[?1048h\x1b[?1047h", b"\x1b[?1047l\x1b[?1048l", id="1047 and 1048"),
+    pytest.param(b"\x1b[?1049h\x1b[?1049h", b"\x1b[?1049l", id="1049 twice"),
+]
+
+
+@pytest.mark.parametrize(("enter", "leave"), SWITCHES)
+def test_switches_split_at_every_byte(engine, enter, leave) -> None:
+    whole = b"$ vi\r\n" + enter + b"\x1b[Hvi\x1b[?25l" + leave + b"\x1b[?25h$ "
+    entered, left = whole.index(enter) + len(enter), whole.index(leave)
+    for cut in range(len(whole) + 1):
+        terminal = engine(ROWS, COLUMNS)
+        terminal.feed(whole[:cut])
+        if entered <= cut <= left:
+            assert terminal.in_alt
+            assert not terminal.lost
+        terminal.feed(whole[cut:])
+        assert not terminal.in_alt
+        if entered <= cut <= left:
+            assert terminal.alt_generation == 1
+    for name in JUDGES:
+        for cut in (0, 3, entered - 3, entered, entered + 4, left, left + 3, len(whole)):
+            check(engine, JUDGES[name], whole[:cut], whole[cut:] if cut >= left + 9 else b"")
+        check(engine, JUDGES[name], whole)
+
+
+@pytest.mark.parametrize(("enter", "leave"), SWITCHES)
+def test_redraw_in_alternate_screen_shows_that_alone(engine, judge, enter, leave) -> None:
+    before = b"secret\r\n\x1b[32m$ vi\r\n" + enter + b"\x1b[H\x1b[mtext"
+    assert b"secret" not in attached(engine, before)
+    assert check(engine, judge, before, b" and more").in_alt
+    # A redraw after it was left shows the normal screen, whatever was shown before.
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(before)
+    first = terminal.redraw()
+    terminal.feed(leave)
+    shown = judge(LEFT_OVER + first + leave + terminal.redraw(), ROWS, COLUMNS)
+    assert_same(shown, judge(before + leave, ROWS, COLUMNS))
+    assert not shown.in_alt
+
+
+def test_modes_set_in_the_alternate_screen_outlive_it(engine, judge) -> None:
+    before = b"$ \x1b[?1049h\x1b[?2004h\x1b[?1h\x1b=\x1b[31m\x1b(0\x1b]2;vi\x07\x1b[4h"
+    check(engine, judge, before + b"\x1b[?1049l", b"ls")
+    if judge is JUDGES["ghostty"]:  # pyte moves the restored cursor into the margins
+        check(engine, judge, before + b"\x1b[2;4r\x1b[?1049l", b"ls")
+
+
+def test_reset_without_alternate_screen(engine, judge) -> None:
+    before = b"one\r\n\x1b[31mtwo"
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(before + b"\x1b[?1049l")
+    assert terminal.alt_generation == 0
+    if judge is JUDGES["ghostty"]:  # pyte goes home at an unsaved restore, with 1049 or without
+        check(engine, judge, before + b"\x1b[?1049l", b"three")
+
+
+def test_full_reset_leaves_the_alternate_screen(engine, judge) -> None:
+    before = b"secret\x1b[?1049h\x1b[31m\x1b[?1h\x1b]0;secret\x07vi\x1bc"
+    terminal = engine(ROWS, COLUMNS)
+    for byte in before:
+        terminal.feed(bytes([byte]))
+    assert not terminal.in_alt
+    assert terminal.alt_generation == 1
+    assert b"secret" not in attached(engine, before)
+    check(engine, judge, before, b"$ ")
+
+
+def test_erased_scrollback_is_forgotten(engine) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(b"secret\r\n" * 100 + b"\x1b[H\x1b[2J\x1b[3J$ ls\r\n")
+    assert b"secret" not in terminal.redraw()
+    assert b"$ ls" in terminal.redraw()
+
+
+def test_alternate_overflow_is_lost() -> None:
+    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal.feed(b"$ vi\x1b[?1049h")
+    line = b"\x1b[2;2H\x1b[35mtext\x1b[?1h"
+    for _ in range(terminal_module.ALTERNATE_LIMIT // len(line * 100) + 2):
+        terminal.feed(line * 100)
+    assert terminal.lost
+    # What remains known is known: the modes, and what is pending.
+    terminal.feed(b"\x1b[?2004h\x1b]2;title\x07\x1b[3")
+    shown = JUDGES["pyte"](LEFT_OVER + terminal.redraw() + b"m", ROWS, COLUMNS)
+    assert shown.in_alt
+    assert shown.modes == {1, 2004, 7, 25}
+    assert shown.title == "title"
+    # A program that paints anew makes the screen right again.
+    paint = b"\x1b[m\x1b[H\x1b[2J" + b"painted"
+    terminal.feed(b"m")
+    shown = JUDGES["pyte"](LEFT_OVER + terminal.redraw() + paint, ROWS, COLUMNS)
+    assert_same(
+        shown,
+        JUDGES["pyte"](b"\x1b[?1049h\x1b[?1;2004h\x1b]2;title\x07" + paint, ROWS, COLUMNS),
+    )
+    terminal.feed(b"\x1b[?1049l")
+    assert not terminal.lost
+    terminal.feed(b"\x1b[?1049hx")
+    assert not terminal.lost
+
+
+def test_ghostty_never_loses_the_alternate_screen() -> None:
+    terminal = GhosttyTerminal(ROWS, COLUMNS)
+    terminal.feed(b"$ vi\x1b[?1049h\x1b[H")
+    terminal.feed(b"\x1b[2;2H\x1b[35mtext\x1b[?1h" * 100_000)
+    assert not terminal.lost
+    assert b"text" in terminal.redraw()
+
+
+def test_size_changed_in_the_alternate_screen() -> None:
+    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal.feed(b"$ vi\x1b[?1049htext\x1b[?1h")
+    terminal.resize(ROWS, COLUMNS)
+    assert not terminal.lost
+    terminal.resize(ROWS - 1, COLUMNS)
+    terminal.resize(ROWS, COLUMNS)
+    assert terminal.lost
+    shown = JUDGES["pyte"](LEFT_OVER + terminal.redraw(), ROWS, COLUMNS)
+    assert_same(shown, JUDGES["pyte"](b"\x1b[?1049h\x1b[H\x1b[?1h", ROWS, COLUMNS))
+
+
+@pytest.mark.parametrize("size", [(10, 30), (3, 10), (1, 1), (0, 0), (65535, 65535)])
+def test_redraw_after_a_change_of_size(engine, size) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(b"one\r\ntwo\r\n$ ")
+    terminal.resize(*size)
+    terminal.feed(b"ls\r\nthree\r\n$ ")
+    rows, columns = 10, 30
+    if size == (10, 30):
+        shown = JUDGES["pyte"](LEFT_OVER + terminal.redraw(), rows, columns)
+        plain = JUDGES["pyte"](b"one\r\ntwo\r\n$ ls\r\nthree\r\n$ ", rows, columns)
+        assert_same(shown, plain)
+    else:
+        assert terminal.redraw()
+
+
+# Attaching in the midst of a sequence or a character
+
+STREAM = (
+    "a\u00e9日本🎉\x1b[1;31mred\x1b[0m\x1b]0;title\x07\x1b]2;other\x1b\\\x1b[?2004h\x1b[2;5r\x1b[3;3H"
+    "\x1bP$qm\x1b\\\x1b7\x1b[5;1H\x1b8x\x1b[?1049h\x1b[H\x1b[38;2;1;2;3malt\x1b[?1049l\x1b#8\x1b_apc\x1b\\"
+    "\x1b]8;;http://x/\x1b\\link\x1b]8;;\x1b\\\x1b[r\x1b[4;4Hend"
+).encode()
+
+
+@pytest.mark.parametrize("judge", list(JUDGES))
+def test_attach_at_every_byte(engine, judge) -> None:
+    # pyte's DECALN (ESC # 8) leaves the cursor and the margins alone.
+    stream = STREAM.replace(b"\x1b#8", b"") if judge == "pyte" else STREAM
+    never_left = JUDGES[judge](stream, ROWS, COLUMNS)
+    for cut in range(len(stream) + 1):
+        terminal = engine(ROWS, COLUMNS)
+        terminal.feed(stream[:cut])
+        got = LEFT_OVER + terminal.redraw()
+        generation = terminal.alt_generation
+        for byte in stream[cut:]:
+            terminal.feed(bytes([byte]))
+            got += bytes([byte])
+            if terminal.alt_generation != generation:
+                generation = terminal.alt_generation
+                got += terminal.redraw()
+        assert_same(JUDGES[judge](got, ROWS, COLUMNS), never_left)
+
+
+# What must not be replayed
+
+QUERIES = {
+    "BEL": b"\x07",
+    "ENQ": b"\x05",
+    "DA1": b"\x1b[c",
+    "DA1 0": b"\x1b[0c",
+    "DA2": b"\x1b[>c",
+    "DA3": b"\x1b[=c",
+    "DECID": b"\x1bZ",
+    "DSR": b"\x1b[5n",
+    "CPR": b"\x1b[6n",
+    "DECXCPR": b"\x1b[?6n",
+    "colour scheme": b"\x1b[?996n",
+    "DECRQM": b"\x1b[?2026$p",
+    "DECRQM ansi": b"\x1b[4$p",
+    "XTVERSION": b"\x1b[>q",
+    "XTVERSION 0": b"\x1b[>0q",
+    "window size": b"\x1b[18t",
+    "window pixels": b"\x1b[14t",
+    "title report": b"\x1b[21t",
+    "minimize": b"\x1b[2t",
+    "DECREQTPARM": b"\x1b[x",
+    "kitty keyboard": b"\x1b[?u",
+    "XTSMGRAPHICS": b"\x1b[?1;1;0S",
+    "XTQMODKEYS": b"\x1b[?4m",
+    "DECRQCRA": b"\x1b[1;1;1;1;2;2*y",
+    "DECRQPSR": b"\x1b[1$w",
+    "media copy": b"\x1b[5i",
+    "DECRQSS": b"\x1bP$qm\x1b\\",
+    "XTGETTCAP": b"\x1bP+q544e\x1b\\",
+    "DECUDK": b"\x1bP0;1|17/17\x1b\\",
+    "OSC 4": b"\x1b]4;1;?\x07",
+    "OSC 4 mixed": b"\x1b]4;1;#123456;2;?\x07",
+    "OSC 10": b"\x1b]10;?\x07",
+    "OSC 11": b"\x1b]11;?\x1b\\",
+    "OSC 12 after others": b"\x1b]10;#111111;#222222;?\x07",
+    "OSC 52 copy": b"\x1b]52;c;c2VjcmV0\x07",
+    "OSC 52 paste": b"\x1b]52;c;?\x07",
+    "OSC 5522": b"\x1b]5522;type=read;Lg==\x1b\\",
+    "OSC 9": b"\x1b]9;ding\x07",
+    "OSC 777": b"\x1b]777;notify;ding;dong\x1b\\",
+    "OSC 99": b"\x1b]99;i=1;ding\x1b\\",
+    "OSC 1337": b"\x1b]1337;ReportCellSize\x07",
+    "OSC 50": b"\x1b]50;?\x07",
+    "OSC 21": b"\x1b]21;foreground=?\x1b\\",
+    "kitty graphics": b"\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\",
+    "encoded CSI": b"\xc2\x9b6n",
+    "encoded DECID": b"\xc2\x9a",
+    "encoded OSC": b"\xc2\x9d9;message\x07",
+    "BEL within": b"\x1b[\x076n",
+    "C0 after ESC": b"\x1b\x07[6n",
+    "joined by removal": b"\x1b\x1b[6n[6n",
+    "joined by removal of BEL": b"\x1b[\x076\x07n",
+    "aborted and joined": b"\x1b[\x1b[6n6n",
+    "joined characters": b"\xc2\x1b[6n\x9b6n",
+    "joined by removal of C1": b"\x1b\xc2\x9b[6n",
+    "many lead bytes": b"\xc2\xc2\x9b6n",
+}
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_nothing_is_answered_or_acted_upon(engine, query) -> None:
+    for before in (b"one" + query + b"two", b"one\x1b[?1049h\x1b[Hone" + query + b"two"):
+        terminal = engine(ROWS, COLUMNS)
+        terminal.feed(before)
+        redraw = terminal.redraw()
+        assert answers_and_bells(redraw) == []
+        assert b"one" in redraw
+        assert b"two" in redraw
+        # A terminal that is not the judge may know more of them. None is in there, in any form.
+        assert (
+            re.search(
+                rb"\x1b\[[<=>?]?[\d;]*(?:[cntxi]|\$p)|\x1b\[[>?][\d;]*q|\xc2[\x90-\x9f]", redraw
+            )
+            is None
+        )
+        assert (
+            re.search(rb"\x1b\[\?[\d;]*[uSm]|\x05|52;|\$q|\+q|\?(?:\x07|\x1b)|ding", redraw) is None
+        )
+        assert b"\x07" not in re.sub(rb"\x1b\][^\x1b\x07]*\x07", b"", redraw)
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_a_query_cut_in_two_is_live(engine, query) -> None:
+    for cut in range(len(query)):
+        terminal = engine(ROWS, COLUMNS)
+        terminal.feed(b"one" + query[:cut])
+        assert answers_and_bells(terminal.redraw()) == []
+
+
+def test_images_and_colours_are_kept() -> None:
+    terminal = RingTerminal(ROWS, COLUMNS)
+    sixel = b"\x1bP0;1q#0;2;0;0;0#0!10~\x1b\\"
+    terminal.feed(sixel + b"\x1b]4;1;#123456\x07\x1b]11;#101010\x07\x1b]8;;http://x/\x07x")
+    redraw = terminal.redraw()
+    for kept in (sixel, b"]4;1;#123456", b"]11;#101010", b"]8;;http://x/"):
+        assert kept in redraw
+
+
+# Modes
+
+MODES = {
+    "bracketed paste": b"\x1b[?2004h",
+    "mouse": b"\x1b[?1000h\x1b[?1002h\x1b[?1006h",
+    "mouse off again": b"\x1b[?1003;1006h\x1b[?1003l",
+    "application cursor keys": b"\x1b[?1h",
+    "application keypad": b"\x1b=",
+    "hidden cursor": b"\x1b[?25l",
+    "no wrap": b"\x1b[?7l",
+    "title": b"\x1b]0;title\x07",
+    "line drawing": b"\x1b(0",
+    "reverse video": b"\x1b[?5h",
+    "insert": b"\x1b[4h",
+    "newline": b"\x1b[20h",
+    "origin": b"\x1b[2;4r\x1b[?6h",
+    "focus": b"\x1b[?1004h",
+    "colours": b"\x1b[1;4;38;5;99m",
+    "kitty keyboard": b"\x1b[>1u\x1b[>5u",
+    "cursor style": b"\x1b[4 q",
+}
+
+
+@pytest.mark.parametrize("modes", MODES.values(), ids=MODES)
+def test_modes_are_restored_and_not_left_on(engine, judge, modes) -> None:
+    check(engine, judge, b"one\r\n" + modes, b"two")
+    check(engine, judge, b"one\r\n\x1b[?1049h" + modes + b"\x1b[H", b"two")
+    with_modes, without = engine(ROWS, COLUMNS), engine(ROWS, COLUMNS)
+    with_modes.feed(b"one" + modes)
+    without.feed(b"one")
+    shown = judge(with_modes.redraw() + without.redraw(), ROWS, COLUMNS)
+    assert_same(shown, judge(b"one", ROWS, COLUMNS))
+
+
+@pytest.mark.parametrize("number", [2026, 1048])
+def test_modes_that_are_never_left_on(engine, number) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(b"one\x1b[?%d;1h\x1b[?2004;%dh" % (number, number))
+    if number == 2026:
+        assert b"2026h" not in terminal.redraw()
+        assert b"2026;" not in terminal.redraw()
+    shown = JUDGES["ghostty"](LEFT_OVER + terminal.redraw(), ROWS, COLUMNS)
+    assert shown.modes == {b"\x1b[?1h", b"\x1b[?2004h"}
+
+
+def test_saved_cursor(engine) -> None:
+    # pyte keeps a stack of saved cursors, and doesn't wait for the restored one's wrap.
+    before = b"one\r\n\x1b[31mtwo\x1b7\x1b[m\r\nthree"
+    check(engine, JUDGES["ghostty"], before, b"\x1b8more")
+    check(engine, JUDGES["ghostty"], b"one\x1b7\x1b[?1049h\x1b[2;2H\x1b7\x1b[5;5H", b"\x1b8x")
+
+
+# Beyond the limit of the ring
+
+
+def flood(terminal: Terminal, before: bytes, line: bytes, total: int) -> bytes:
+    terminal.feed(before)
+    chunk = line * (8192 // len(line) + 1)
+    fed = [before]
+    for _ in range(total // len(chunk) + 1):
+        terminal.feed(chunk)
+        fed.append(chunk)
+    return b"".join(fed)
+
+
+@pytest.mark.parametrize("modes", MODES.values(), ids=MODES)
+def test_modes_of_evicted_output(modes) -> None:
+    terminal = RingTerminal(ROWS, COLUMNS)
+    fed = flood(terminal, modes, b"0123456\r\n", 2 * terminal_module.NORMAL_LIMIT)
+    redraw = terminal.redraw()
+    assert len(redraw) < len(fed) * 0.8
+    for name in JUDGES:
+        if modes == MODES["line drawing"] and name == "pyte":
+            continue
+        shown, plain = (
+            JUDGES[name](LEFT_OVER + redraw, ROWS, COLUMNS),
+            JUDGES[name](fed, ROWS, COLUMNS),
+        )
+        if name == "ghostty":  # whose cells include the scrollback
+            shown = shown._replace(cells=(shown.cells[0][-ROWS:], shown.cells[1]))
+            plain = plain._replace(cells=(plain.cells[0][-ROWS:], plain.cells[1]))
+        assert_same(shown, plain)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\x1b[01;34mdirectory\x1b[0m\r\n",
+        b"\x1b[32mgreen \x1b[1mbold\r\n",
+        b"no newline ",
+        "äöü日本".encode(),
+        b"\x1b[5;5H\x1b[7mstatus\x1b[m\x1b[1;1H\x1b[2K12:34:56",
+    ],
+    ids=["ls", "colours stay", "no newline", "characters", "status"],
+)
+def test_evicted_lines(line) -> None:
+    terminal = RingTerminal(ROWS, 22)
+    fed = flood(terminal, b"", line, 2 * terminal_module.NORMAL_LIMIT)
+    redraw = terminal.redraw()
+    assert len(redraw) < len(fed) * 0.8
+    shown = JUDGES["pyte"](LEFT_OVER + redraw, ROWS, 22)
+    plain = JUDGES["pyte"](fed, ROWS, 22)
+    if b"\n" in line or b"H" in line:
+        assert_same(shown, plain)
+    else:  # where in a line the ring begins is not known
+        assert shown.cursor[0] == plain.cursor[0]
+        assert "\ufffd" not in str(shown.cells)
+
+
+def test_an_image_longer_than_the_ring_never_becomes_text() -> None:
+    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal.feed(b"one\r\n\x1bP0;1q")
+    for _ in range(100):
+        terminal.feed(b"#0!10~\n" * 1000)
+    assert terminal._normal.size < 2 * terminal_module.NORMAL_LIMIT
+    terminal.feed(b"\x1b\\two")
+    assert "#" not in ghostty(terminal.redraw(), ROWS, COLUMNS).contents()
+    assert "two" in ghostty(terminal.redraw(), ROWS, COLUMNS).contents()
+
+
+def test_one_chunk_larger_than_the_ring() -> None:
+    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal.feed(b"".join(b"line %d\r\n" % i for i in range(100_000)))
+    redraw = terminal.redraw()
+    assert b"line 99999\r\n" in redraw
+    lines = re.findall(rb"line \d+\r\n", redraw)
+    assert terminal_module.NORMAL_LIMIT <= sum(map(len, lines)) < terminal_module.NORMAL_LIMIT * 1.3
+    assert re.search(rb"\x1b7line \d", redraw), "it begins with a whole line"
+
+
+def test_many_small_chunks_take_little_memory() -> None:
+    terminal = RingTerminal(ROWS, COLUMNS)
+    for _ in range(100_000):
+        terminal.feed(b"x")
+    assert len(terminal._normal._chunks) < 100
+
+
+def test_endless_parameters_are_no_error(engine) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    for sequence in (
+        b"\x1b[?%bh",
+        b"\x1b[%bm",
+        b"\x1b[%b;1H",
+        b"\x1b[?%bl",
+        b"\x1b[%bt",
+        b"\x1b]%b;x\x07",
+    ):
+        for parameters in (b"9" * 10_000, b";" * 10_000, b"1:" * 5000):
+            terminal.feed(sequence % parameters)
+            terminal.feed(b"\x1b[?1049h" + sequence % parameters + b"\x1b[?1049l")
+            terminal.replies(sequence % parameters)
+    assert terminal.redraw()
+
+
+# Replies
+
+
+@pytest.mark.parametrize(
+    ("query", "reply"),
+    [
+        (b"\x1b[c", b"\x1b[?62;22c"),
+        (b"\x1b[0c", b"\x1b[?62;22c"),
+        (b"\x1b[5n", b"\x1b[0n"),
+        (b"\x1b[6n", b"\x1b[2;4R"),
+        (b"\x1b[999;999H\x1b[6n", b"\x1b[6;20R"),
+        (b"\x1b7\x1b[999;999H\x1b[6n\x1b8", b"\x1b[6;20R"),
+        (b"\x1b[3;5H\x1b[6n\x1b[c", b"\x1b[3;5R\x1b[?62;22c"),
+        (b"\x1b[?1049h\x1b[2;2Hab\x1b[6n", b"\x1b[2;4R"),
+        (b"\r\n" * 10 + "日本\t\b\b".encode() + b"\x1b[6n", b"\x1b[6;7R"),
+        (b"\x1b[2;3r\x1b[3;1H\n\nxy\x1b[6n", b"\x1b[3;3R"),
+        (b"\x1b[1;19Habcd\x1b[A\x1b[6n", b"\x1b[1;3R"),
+        (b"plain text", b""),
+        (b"\x1b]11;?\x07\x1b[>q\x1b[18t", b""),
+    ],
+)
+def test_replies(engine, query, reply) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(b"one\r\ntwo")
+    terminal.feed(query)
+    assert terminal.replies(query) == reply
+
+
+def test_reply_to_secondary_attributes(engine) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(b"\x1b[>c")
+    assert re.fullmatch(rb"\x1b\[>1;\d+;0c", terminal.replies(b"\x1b[>c"))
+
+
+# Choosing an engine
+
+
+def test_new_terminal_takes_ghostty_when_it_works() -> None:
+    assert isinstance(new_terminal(ROWS, COLUMNS), GhosttyTerminal)
+
+
+@pytest.fixture
+def _fresh_choice():
+    terminal_module._ghostty_works.cache_clear()
+    yield
+    terminal_module._ghostty_works.cache_clear()
+
+
+@pytest.mark.usefixtures("_fresh_choice")
+def test_new_terminal_without_pyghostty(monkeypatch, caplog) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyghostty", None)
+    assert isinstance(new_terminal(ROWS, COLUMNS), RingTerminal)
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("_fresh_choice")
+def test_new_terminal_with_a_pyghostty_that_fails(monkeypatch, caplog) -> None:
+    def fail(self, *args):
+        raise RuntimeError("the shared library is another one")
+
+    monkeypatch.setattr(GhosttyTerminal, "redraw", fail)
+    assert isinstance(new_terminal(ROWS, COLUMNS), RingTerminal)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_feed_takes_any_buffer(engine, kind) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(kind(b"one\x1b[?10"))
+    terminal.feed(kind(b"49htwo"))
+    assert terminal.in_alt
