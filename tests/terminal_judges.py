@@ -18,9 +18,10 @@ LEFT_OVER = (
 )
 
 # pyte takes a private CSI with one of < = > for another sequence, and knows no intermediates and
-# no strings but OSC.
+# no strings but OSC; reverse video (mode 5) it writes into the cells.
 _UNKNOWN_TO_PYTE = re.compile(
-    rb"\x1b\[[<=>][\d;:]*[ -/]*[@-~]|\x1b\[[\d;:]*[ -/]+[@-~]|\x1b[*+].|\x1b[PX^_][^\x1b]*\x1b\\"
+    rb"\x1b\[[<=>][\d;:]*[ -/]*[@-~]|\x1b\[\?(?:[\d;]*[mu]|5[hl])|\x1b\[[\d;:]*[ -/]+[@-~]"
+    rb"|\x1b[*+].|\x1b[PX^_][^\x1b]*\x1b\\"
 )
 
 
@@ -62,6 +63,19 @@ class _PyteScreen(pyte.Screen):
         (self.mode.add if wrap else self.mode.discard)(pyte.modes.DECAWM)
         self.cursor.x = min(self.cursor.x, self.columns - 1)
 
+    def insert_lines(self, *args: Any, **kwargs: Any) -> None:
+        self.touch_lines()
+        super().insert_lines(*args, **kwargs)
+
+    def delete_lines(self, *args: Any, **kwargs: Any) -> None:
+        self.touch_lines()
+        super().delete_lines(*args, **kwargs)
+
+    def touch_lines(self) -> None:
+        # pyte doesn't move lines that nothing was printed in, though others lie below them.
+        for y in range(self.lines):
+            self.buffer[y]
+
     def reset(self) -> None:
         self.normal = None
         super().reset()
@@ -95,13 +109,18 @@ _PYTE_COLOURS = {
 
 def _cell(char: Any) -> tuple[Any, ...]:
     fg, bg = (_PYTE_COLOURS.get(colour, colour) for colour in (char.fg, char.bg))
+    if char.data == " ":
+        # It erases with all attributes; a terminal with the background alone.
+        return (" ", bg)
     return (*char._replace(fg=fg, bg=bg),)
 
 
 def shown_by_pyte(data: bytes, rows: int, columns: int) -> Shown:
     screen = _PyteScreen(columns, rows)
     stream = pyte.ByteStream(screen)
-    stream.feed(_UNKNOWN_TO_PYTE.sub(b"", data))
+    data = _UNKNOWN_TO_PYTE.sub(b"", data)
+    # Without parameters it doesn't move the cursor to its home.
+    stream.feed(data.replace(b"\x1b[r", b"\x1b[1;%dr" % rows))
     margins = screen.margins
     if margins == (0, rows - 1):
         margins = None
@@ -111,14 +130,15 @@ def shown_by_pyte(data: bytes, rows: int, columns: int) -> Shown:
         cursor=(
             cursor.y,
             cursor.x,
-            _cell(cursor.attrs),
+            _cell(cursor.attrs._replace(data="x")),
             cursor.hidden,
             screen.charset,
             screen.g0_charset,
             screen.g1_charset,
         ),
         # pyte has no meaning for mouse modes and the like, but remembers them.
-        modes={mode >> 5 for mode in screen.mode if mode > 31} - {66}  # it doesn't know ESC =
+        modes={mode >> 5 for mode in screen.mode if mode > 31}
+        - {66, 2026}  # it doesn't know ESC =; a redraw leaves out 2026
         | {-mode for mode in screen.mode if mode < 32},
         margins=margins,
         title=screen.title,
@@ -147,7 +167,7 @@ def shown_by_ghostty(data: bytes, rows: int, columns: int) -> Shown:
         modes -= {b"\x1b[?%dh" % n for n in (47, 1047, 1049)}
     return Shown(
         cells=(
-            [_row(line) for line in _dump(terminal, extras=False).split(b"\r\n")],
+            [_row(line) for line in _dump(terminal, extras=False).rstrip(b"\r\n").split(b"\r\n")],
             [_backgrounds(terminal, y, columns) for y in range(rows)],
         ),
         cursor=(terminal.cursor, terminal.get("cursor_pending_wrap", "bool"), _pen(dump)),
@@ -201,6 +221,10 @@ def _dump(terminal: Any, extras: bool = True) -> bytes:
         options.extra.modes = options.extra.scrolling_region = options.extra.tabstops = True
         screen = options.extra.screen
         screen.cursor = screen.style = screen.kitty_keyboard = screen.charsets = True
+    selection = pyghostty.core.init_sized("GhosttySelection")
+    columns, rows = terminal.size
+    selection.start, selection.end = terminal.ref(0, 0)[0], terminal.ref(columns - 1, rows - 1)[0]
+    options.selection = selection  # the screen without its scrollback
     formatter = ffi.new("GhosttyFormatter *")
     assert not lib.ghostty_formatter_terminal_new(ffi.NULL, formatter, terminal._t[0], options[0])
     size = ffi.new("size_t *")

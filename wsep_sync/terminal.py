@@ -59,6 +59,7 @@ _SET_LAST = (1004, 2048)
 _C0 = rb"\x00-\x17\x19\x1c-\x1f\x7f"
 _C0_BYTES = bytes(c for c in (*range(0x20), 0x7F) if c not in (0x18, 0x1A, 0x1B))
 _CONTROLS = bytes((*range(0x20), 0x7F))
+_C1_BYTES = bytes(range(0x80, 0xA0))
 _NOT_EXECUTED = bytes(c for c in range(256) if c not in b"\b\t\n\v\f\r\x0e\x0f")
 
 # One escape sequence, complete or not. What lacks its end was aborted by the byte that follows,
@@ -82,13 +83,15 @@ _PARTIAL_CHARACTER = re.compile(
 _CSI = re.compile(rb"\x1b\[([<=>?]?)([\d;:]*)([\x20-\x2f]*)([\x40-\x7e])")
 # Sequences that neither need filtering nor change anything that a fold follows, except for SGR,
 # which a fold looks at from the other end: plain SGR, cursor movement, erasing.
-_PLAIN = rb"\x1b(?!\[[\d;:]*[mABCDHJKGdXP@LM])"
+_PLAIN = rb"\x1b(?!\[[0-9;:]*[mABCDHJKGdXP@LM])"
 _FILTERED = re.compile(_PLAIN + _SEQUENCE_BODY)
 _SGR = re.compile(rb"\x1b\[([\d;:]*)m")
 
 # What a chunk is searched for. The literal prefix lets the regex engine run at memory speed.
+_SWITCH_BODY = rb"\[\?((?:[0-9;]*;)?0*(?:47|1047|1049)(?:;[0-9;]*)?)([hl])"
+_SWITCH = re.compile(rb"\x1b" + _SWITCH_BODY)
+_SWITCH_OR_RIS = re.compile(rb"\x1b(?:" + _SWITCH_BODY + rb"|c)")
 _PRIVATE_MODES = re.compile(rb"\x1b\[\?([\d;]*)([hl])")
-_PRIVATE_MODES_OR_RIS = re.compile(rb"\x1b(?:\[\?([\d;]*)([hl])|c)")
 _HELD_BACK = re.compile(rb"\x1b(?:\[(?:\?[\d;]{0,200})?)?\Z")
 
 # CSI that a terminal answers, or that acts on more than the screen. In ctlseqs' order: DA1-3, DSR,
@@ -107,7 +110,7 @@ _SHOWN_OSC = re.compile(rb"(?:4|5|7|8|1\d|66|104|105|11\d|133)(?:;|\Z)")
 _COLOUR_QUERY = re.compile(rb"(?:4|5|1\d);(?:.*;)?\?(?:;|\Z)", re.DOTALL)
 # Of device control strings only sixel images are shown: DECRQSS, XTGETTCAP, user-defined keys
 # and all others answer or act.
-_SIXEL = re.compile(rb"\x1bP[\d;]*q")
+_SIXEL = re.compile(rb"\x1bP[\d;]*q[\x00-\x06\x08-\x17\x19\x1c-\x7e]*\x1b\\")
 # A terminal that decodes UTF-8 before it looks for controls (xterm, VTE) takes U+0090 for DCS,
 # U+009A for DECID, U+009B for CSI and so on. Without its first byte such a character is an error.
 _ENCODED_C1 = re.compile(rb"\xc2+(?=[\x90\x98\x9a\x9b\x9d-\x9f])")
@@ -221,8 +224,10 @@ class _State:
 
     def fold(self, data: bytes) -> None:
         """Follow `data`, which begins and ends outside of any sequence."""
+        if b"\x1b" not in data and b"\x0e" not in data and b"\x0f" not in data:
+            return
         start = 0
-        for match in _FILTERED.finditer(data) if b"\x1b" in data else ():
+        for match in _FILTERED.finditer(data):
             sequence = match[0]
             introducer = sequence[1:].lstrip(_C0_BYTES)[:1]
             if introducer == b"]":
@@ -587,7 +592,7 @@ def _filter_sequence(match: re.Match[bytes]) -> bytes:
             return _osc_bytes(body)
         return b""
     if introducer in (b"P", b"X", b"^", b"_"):
-        return raw if _SIXEL.match(raw) and raw.endswith(b"\x1b\\") else b""
+        return raw if _SIXEL.fullmatch(raw) else b""
     sequence = raw.translate(None, _C0_BYTES)
     executed = raw.translate(None, _NOT_EXECUTED)
     if introducer != b"[":
@@ -733,19 +738,19 @@ class RingTerminal(Terminal):
     def _scan(self, data: bytes) -> None:
         """Record `data`, and follow the switches of screens in it."""
         start = 0
-        search = _PRIVATE_MODES if self._alternate is None else _PRIVATE_MODES_OR_RIS
-        match = search.search(data)
+        # The prefix that both share is short, so looking for both is slow.
+        pattern = _SWITCH_OR_RIS if b"\x1bc" in data else _SWITCH
+        match = pattern.search(data)
         while match:
             position = match.end()
-            if match[0] == b"\x1bc":
+            if match[0] != b"\x1bc":
+                start = self._switch(data, start, match)
+            elif self._alternate is not None:
                 # A full reset leaves the alternate screen, and nothing of before can be seen.
                 self._normal = _Recording()
                 self._left()
                 start = position
-            else:
-                start = self._switch(data, start, match)
-            search = _PRIVATE_MODES if self._alternate is None else _PRIVATE_MODES_OR_RIS
-            match = search.search(data, position)
+            match = pattern.search(data, position)
         self._record(data[start:] if start else data)
 
     def _switch(self, data: bytes, start: int, match: re.Match[bytes]) -> int:
@@ -753,9 +758,9 @@ class RingTerminal(Terminal):
         numbers = _numbers(match[1])
         modes = [n for n in numbers if n in _ALTERNATE]
         entering = match[2] == b"h"
-        if not modes or entering == (self._alternate is not None):
-            # Another mode, or the screen that is shown already: terminals differ in what they make
-            # of that, so it is left to them.
+        if entering == (self._alternate is not None):
+            # The screen that is shown already: terminals differ in what they make of that, so it
+            # is left to them.
             return start
         others = b";".join(b"%d" % n for n in numbers if n not in _ALTERNATE)
         rest = b"\x1b[?%b%b" % (others, match[2]) if others else b""
@@ -892,8 +897,9 @@ def _changed_titles(titles: dict[bytes, bytes]) -> bytes:
 
 def _quiet_partial(partial: bytes) -> bytes:
     """Return an unfinished sequence without the controls in it that ring or answer."""
-    if partial[1:].lstrip(_C0_BYTES)[:1] in (b"]", b"P", b"X", b"^", b"_"):
-        return partial
+    if partial[1:].lstrip(_C0_BYTES)[:1] in (b"P", b"X", b"^", b"_"):
+        # Some take C1 controls for what they are inside these strings.
+        return partial.translate(None, _C1_BYTES + b"\x05\x07")
     return partial.translate(None, b"\x05\x07")
 
 
