@@ -29,7 +29,8 @@ from .local import LocalExecer
 from .messages import Command
 from .process import Execer, Process
 from .remote import RemoteExecer, connect
-from .server import Options, Server
+from .server import Options, Server, serve
+from .session import Session, SessionInfo, State
 
 __all__ = [
     "Command",
@@ -44,11 +45,15 @@ __all__ = [
     "ProtocolError",
     "RemoteExecer",
     "Server",
+    "Session",
     "SessionClosed",
+    "SessionInfo",
     "StartError",
+    "State",
     "TransportClosed",
     "WsepError",
     "connect",
+    "serve",
 ]
 
 __version__ = "0.1.0"

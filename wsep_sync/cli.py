@@ -1,4 +1,4 @@
-"""The command line: ``wsep-sync serve``, ``notty`` and ``tty``."""
+"""The command line: ``wsep-sync serve``, ``notty``, ``tty``, ``sessions`` and ``kill``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,7 +23,6 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .listener import Listener
     from .messages import Command
     from .process import Process
     from .remote import RemoteExecer
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; by default those of the process.
     """
     arguments = _parser().parse_args(argv)
-    run = {"serve": _serve, "notty": _notty, "tty": _tty}[arguments.subcommand]
+    run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         with _ending_signals():
             return run(arguments)
@@ -60,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _SIGNALLED + getattr(signal, "SIGPIPE", 13)
+    except ConnectError as error:
+        return _explain(error)
     except OSError as error:  # of our own input or output, as when a disk is full
         _complain(error.strerror or error)
         return 1
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long a terminal lives on without a client (default: 300)",
     )
+    serve.set_defaults(run=_serve)
 
     notty = commands.add_parser(
         "notty",
@@ -124,18 +126,10 @@ def _parser() -> argparse.ArgumentParser:
         help="end when the connection of a session drops, rather than connect again",
     )
     for client in (notty, tty):
-        client.add_argument(
-            "--url",
-            default=os.environ.get("WSEP_URL") or None,
-            help="the server, ws://HOST:PORT or wss://HOST:PORT (default: $WSEP_URL; without "
-            "either, a server inside this command)",
-        )
-        client.add_argument(
-            "--timeout",
-            type=_seconds,
-            default=10.0,
-            metavar="SECONDS",
-            help="how long connecting may take (default: 10)",
+        _add_url(
+            client,
+            "the server, ws://HOST:PORT or wss://HOST:PORT (default: $WSEP_URL; without either, a "
+            "server inside this command)",
         )
         client.add_argument(
             "command",
@@ -144,7 +138,36 @@ def _parser() -> argparse.ArgumentParser:
             help="what to run, after -- if it begins with a dash",
         )
         client.set_defaults(fail=client.error)
+    notty.set_defaults(run=_notty)
+    tty.set_defaults(run=_tty)
+
+    sessions = commands.add_parser(
+        "sessions",
+        help="list a server's sessions",
+        description="List the terminals that a server keeps, one line each: id, process id, "
+        "size, how many clients are attached, and the command.",
+    )
+    sessions.set_defaults(run=_sessions)
+    kill = commands.add_parser(
+        "kill", help="end a session", description="End a session and what runs in it."
+    )
+    kill.add_argument("id", metavar="ID")
+    kill.set_defaults(run=_kill)
+    for manager in (sessions, kill):
+        _add_url(manager, "the server, ws://HOST:PORT or wss://HOST:PORT (default: $WSEP_URL)")
+        manager.set_defaults(fail=manager.error)
     return parser
+
+
+def _add_url(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--url", default=os.environ.get("WSEP_URL") or None, help=text)
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long connecting may take (default: 10)",
+    )
 
 
 def _port(text: str) -> int:
@@ -203,34 +226,37 @@ def _complain(text: object) -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     try:
-        listener = _listener(arguments.host, arguments.port, arguments.session_timeout)
+        with _serving(arguments.host, arguments.port, arguments.session_timeout) as url:
+            print(f"listening on {url}", flush=True)
+            with contextlib.suppress(KeyboardInterrupt, _Ended):
+                threading.Event().wait()
     except OSError as error:
         _complain(f"cannot listen on {arguments.host} port {arguments.port}: {error.strerror}")
         return 1
-    with listener:
-        # A thread of its own for accepting: the signals' exception then comes in this one, at no
-        # delicate place.
-        accepting = threading.Thread(target=listener.serve_forever, name="wsep-accept")
-        accepting.start()
-        try:
-            print(f"listening on {listener.url}", flush=True)
-            accepting.join()
-        except (KeyboardInterrupt, _Ended):
-            pass
-        finally:
-            listener.shutdown()
-            accepting.join()
     return 0
 
 
-def _listener(host: str, port: int, session_timeout: float = 300.0) -> Listener:
+@contextlib.contextmanager
+def _serving(host: str, port: int, session_timeout: float = 300.0) -> Iterator[str]:
+    """Run a server in this process and give its URL; end it, and all it started, at the end."""
     from .listener import Listener
     from .local import LocalExecer
     from .server import Options, Server
     from .wsgi import application
 
-    options = Options(session_timeout=session_timeout)
-    return Listener(application(Server(), LocalExecer(), options), host, port)
+    server = Server()
+    app = application(server, LocalExecer(), Options(session_timeout=session_timeout))
+    with Listener(app, host, port) as listener:
+        # A thread of its own for accepting: signals then find the main thread at no delicate
+        # place. It ends when the listener is shut down below, whatever happens.
+        accepting = threading.Thread(target=listener.serve_forever, name="wsep-accept")
+        accepting.start()
+        try:
+            yield listener.url
+        finally:
+            listener.shutdown()
+            accepting.join()
+            server.close()
 
 
 # The clients
@@ -242,15 +268,8 @@ def _server_url(url: str | None) -> Iterator[str]:
     if url is not None:
         yield url
         return
-    with _listener("127.0.0.1", 0) as listener:
-        # Ends when the listener is shut down below, whatever happens.
-        accepting = threading.Thread(target=listener.serve_forever, name="wsep-accept")
-        accepting.start()
-        try:
-            yield listener.url
-        finally:
-            listener.shutdown()
-            accepting.join()
+    with _serving("127.0.0.1", 0) as own:
+        yield own
 
 
 def _client_command(arguments: argparse.Namespace, **options: object) -> Command:
@@ -628,3 +647,57 @@ def _raw_terminal() -> Iterator[None]:
     finally:
         # Not TCSADRAIN, which waits for a terminal that may have stopped its output.
         termios.tcsetattr(0, termios.TCSANOW, former)
+
+
+# Sessions
+
+
+def _sessions(arguments: argparse.Namespace) -> int:
+    status, body = _request(arguments, "GET", "/sessions")
+    if status != 200:
+        _complain(f"{arguments.url}: the server answered HTTP {status}: {body.strip()[:200]}")
+        return 1
+    import json
+
+    for info in json.loads(body):
+        print(
+            info["id"],
+            info["pid"],
+            f"{info['rows']}x{info['cols']}",
+            f"{info['clients']} attached",
+            " ".join(info["command"]),
+            sep="\t",
+        )
+    return 0
+
+
+def _kill(arguments: argparse.Namespace) -> int:
+    from urllib.parse import quote
+
+    status, body = _request(arguments, "DELETE", f"/sessions/{quote(arguments.id, safe='')}")
+    if status == 204:
+        return 0
+    _complain(f"{arguments.id}: {body.strip()[:200] or f'the server answered HTTP {status}'}")
+    return 1
+
+
+def _request(arguments: argparse.Namespace, method: str, path: str) -> tuple[int, str]:
+    """Ask the server something over HTTP; return the status and the body."""
+    import http.client
+    from urllib.parse import urlsplit
+
+    if arguments.url is None:
+        arguments.fail("--url or $WSEP_URL is needed")
+    parts = urlsplit(arguments.url)
+    kinds = {"ws": http.client.HTTPConnection, "wss": http.client.HTTPSConnection}
+    if parts.scheme not in kinds or not parts.hostname:
+        arguments.fail(f"not a WebSocket URL: {arguments.url}")
+    connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=arguments.timeout)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise ConnectError(arguments.url, str(error) or type(error).__name__) from error
+    finally:
+        connection.close()

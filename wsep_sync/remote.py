@@ -252,13 +252,17 @@ class RemoteInput(io.RawIOBase):
             self._ended = True
             self._changed.notify_all()
 
+    def send_eof(self) -> None:
+        """Tell the command that its input has ended; a terminal sends its character for that."""
+        if not self._ended:
+            with contextlib.suppress(TransportClosed):
+                self._transport.send(CloseStdin().encode())
+
     def close(self) -> None:
         if self.closed:
             return
         try:
-            if not self._ended:
-                with contextlib.suppress(TransportClosed):
-                    self._transport.send(CloseStdin().encode())
+            self.send_eof()
         finally:
             super().close()
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from .errors import ExitError, ProtocolError, StartError, TransportClosed, WsepError, copy_error
+from .errors import (
+    ExitError,
+    ProtocolError,
+    SessionClosed,
+    StartError,
+    TransportClosed,
+    WsepError,
+    copy_error,
+)
 from .messages import (
     FEATURES,
     MAX_MESSAGE,
@@ -29,13 +37,14 @@ from .messages import (
     start_failure,
 )
 from .process import Execer, Process
+from .session import Options, Session, SessionInfo, State
 from .streams import close_quietly
 from .transports.base import CLOSE_TIMEOUT, Transport
 
 if TYPE_CHECKING:
     import simple_websocket
 
-__all__ = ["Options", "Server"]
+__all__ = ["Options", "Server", "serve"]
 
 #: What a server runs commands with: an execer, or something that makes one for each connection,
 #: which is closed when the connection ends.
@@ -49,23 +58,82 @@ _CLOSE_WAIT = 5.0
 _STDIN_LIMIT = 1 << 20
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a server serves.
+class Server:
+    """Serves commands over connections, each in a thread of its caller's. Thread-safe.
 
-    Args:
-        session_timeout: Seconds that a terminal session lives on with no client attached.
+    A command on a terminal that has an id is a session, which the server keeps: whoever starts a
+    command with the same id is attached to it, whatever command it names. All others are plain
+    processes, which end with their connection.
     """
 
-    session_timeout: float = 300.0
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the table, and whether it is closed
+        self._sessions: dict[str, Session] = {}
+        self._closed = False
 
-    def __post_init__(self) -> None:
-        if not self.session_timeout > 0:
-            raise ValueError(f"session_timeout must be more than 0, not {self.session_timeout}")
+    def sessions(self) -> list[SessionInfo]:
+        """Return what sessions there are at this moment, in the order in which they began."""
+        return [session.info() for session in self._living()]
 
+    def session_count(self) -> int:
+        """Return how many sessions there are at this moment."""
+        return len(self._living())
 
-class Server:
-    """Serves commands over connections, each in a thread of its caller's. Thread-safe."""
+    def close_session(self, id: str, reason: str = "closed") -> bool:
+        """End a session; as :meth:`.Session.close` in all else. False if there is none."""
+        with self._lock:
+            session = self._sessions.get(id)
+        if session is None or session.state is State.DONE:
+            return False
+        session.close(reason)
+        return True
+
+    def close(self) -> None:
+        """End all sessions and take no new ones; connections are for their threads' owner to end.
+
+        Blocks until the commands have ended, some 2 seconds when one ignores SIGHUP and SIGTERM.
+        Calling it again is harmless.
+        """
+        with self._lock:
+            self._closed = True
+        # All at once, so that it takes no longer than the slowest; each thread ends with its
+        # session.
+        closing = [
+            threading.Thread(target=session.close, args=("the server ends",))
+            for session in self._living()
+        ]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
+        self._living()
+
+    def _living(self) -> list[Session]:
+        """Return the sessions that have not ended, and forget those that have."""
+        with self._lock:
+            self._sessions = {
+                id: session
+                for id, session in self._sessions.items()
+                if session.state is not State.DONE
+            }
+            return list(self._sessions.values())
+
+    def _attach(self, command: Command, execer: Execer, options: Options) -> Process:
+        """Attach to the session of a command's id, which is begun if there is none."""
+        while True:
+            self._living()
+            with self._lock:
+                if self._closed:
+                    raise ProtocolError("start command: the server is ending")
+                session = self._sessions.get(command.id)
+                if session is None:
+                    session = Session(command, execer, options)
+                    self._sessions[command.id] = session
+            try:
+                return session.attach(command.rows, command.cols, options=options)
+            except SessionClosed:
+                # It is being ended, which takes some 2 seconds at most. Then there is a new one.
+                session.wait_for_state(State.DONE)
 
     def serve(
         self,
@@ -100,7 +168,15 @@ class Server:
         with contextlib.ExitStack() as cleanup:
             if not isinstance(execer, Execer):
                 execer = cleanup.enter_context(_made(execer))
-            _Connection(conn, execer, options or Options()).run()
+            _Connection(conn, self._starter(execer, options or Options())).run()
+
+    def _starter(self, execer: Execer, options: Options) -> Callable[[Command], Process]:
+        def start(command: Command) -> Process:
+            if command.tty and command.id:
+                return self._attach(command, execer, options)
+            return execer.start(command)
+
+        return start
 
 
 def _made(factory: ExecerFactory) -> Execer:
@@ -119,10 +195,9 @@ class _Connection:
     client says. All of them end before :meth:`run` returns.
     """
 
-    def __init__(self, transport: Transport, execer: Execer, options: Options) -> None:
-        self._options = options
+    def __init__(self, transport: Transport, start: Callable[[Command], Process]) -> None:
         self._transport = transport
-        self._execer = execer
+        self._start_process = start
         self._process: Process | None = None
         self._command: Command | None = None
         self._stdin: _StdinQueue | None = None
@@ -169,7 +244,7 @@ class _Connection:
 
     def _start(self, command: Command) -> None:
         try:
-            process = self._execer.start(command)
+            process = self._start_process(command)
         except StartError as error:
             raise ProtocolError(start_failure(error, command)) from error
         except WsepError as error:  # of a server further on
@@ -340,3 +415,19 @@ class _StdinQueue:
                 with self._changed:
                     self._size -= len(item)
                     self._changed.notify_all()
+
+
+_process_wide = Server()
+
+
+def serve(
+    conn: Transport | simple_websocket.Server,
+    execer: Execer | ExecerFactory,
+    options: Options | None = None,
+) -> None:
+    """Serve a connection with one table of sessions for the whole process.
+
+    Deprecated, as in the reference: use :meth:`Server.serve`, whose sessions can be closed.
+    """
+    warnings.warn("serve() is deprecated: use Server().serve()", DeprecationWarning, stacklevel=2)
+    _process_wide.serve(conn, execer, options)

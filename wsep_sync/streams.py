@@ -208,11 +208,15 @@ class DescriptorWriter(_Descriptor):
         """Block until some bytes could be written, for at most ``timeout`` seconds."""
         return self._ready(WRITE, timeout)
 
+    def send_eof(self) -> None:
+        """Write the end-of-file character of a terminal; on a pipe, closing is the only way."""
+        if self._last is not None:
+            self.write(self._last())
+
     def close(self) -> None:
         if not self.closed:
             try:
-                if self._last is not None:
-                    self.write(self._last())
+                self.send_eof()
             finally:
                 super().close()
 

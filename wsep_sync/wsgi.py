@@ -1,7 +1,9 @@
-"""The server as a WSGI application: the upgrade from HTTP, and the close."""
+"""The server as a WSGI application: the upgrade from HTTP, the close, and the list of sessions."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,9 @@ def application(
 ) -> WSGIApplication:
     """Return a WSGI application whose every path is a WebSocket that runs a command.
 
+    Besides, ``GET /sessions`` is answered with a JSON list of the sessions (the fields of
+    :class:`.SessionInfo`), and ``DELETE /sessions/ID`` ends one.
+
     It needs a threaded server that gives its applications the socket, as :class:`.Listener` does.
 
     Args:
@@ -36,12 +41,22 @@ def application(
     """
 
     def wsep(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        if method == "GET" and path == "/sessions" and "HTTP_UPGRADE" not in environ:
+            infos = [dataclasses.asdict(info) for info in server.sessions()]
+            return _answer(start_response, "200 OK", json.dumps(infos), "application/json")
+        if method == "DELETE" and path.startswith("/sessions/"):
+            # PEP 3333: the path's bytes, percent-decoded, as Latin-1.
+            id = path.removeprefix("/sessions/").encode("latin-1").decode(errors="replace")
+            if server.close_session(id, "closed by request"):
+                return _answer(start_response, "204 No Content", "")
+            return _answer(start_response, "404 Not Found", "no such session\n")
         if "websocket" not in environ.get("HTTP_UPGRADE", "").lower():
-            return _refuse(start_response, "426 Upgrade Required", "this is a WebSocket\n")
+            return _answer(start_response, "426 Upgrade Required", "this is a WebSocket\n")
         if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
-            return _refuse(start_response, "426 Upgrade Required", "WebSocket version 13 only\n")
+            return _answer(start_response, "426 Upgrade Required", "WebSocket version 13 only\n")
         if not environ.get("HTTP_SEC_WEBSOCKET_KEY"):
-            return _refuse(start_response, "400 Bad Request", "no Sec-WebSocket-Key\n")
+            return _answer(start_response, "400 Bad Request", "no Sec-WebSocket-Key\n")
         _serve(environ, server, execer, options)
         return []
 
@@ -73,9 +88,13 @@ def _serve(
         transport.close()
 
 
-def _refuse(start_response: StartResponse, status: str, text: str) -> list[bytes]:
+def _answer(
+    start_response: StartResponse, status: str, text: str, kind: str = "text/plain"
+) -> list[bytes]:
     body = text.encode()
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    headers = [("Content-Type", f"{kind}; charset=utf-8"), ("Content-Length", str(len(body)))]
+    if status.startswith("204"):
+        headers = []
     if status.startswith("426"):
         headers += [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
     start_response(status, headers)
