@@ -1,4 +1,4 @@
-"""What the tests of the lower rooms share: threads with results, and peers made by hand.
+"""WebSocket peers made by hand.
 
 A :class:`RawPeer` sends and shows single WebSocket frames (RFC 6455, section 5.2). It is no
 library, so that it can break every rule and sees every bit.
@@ -13,75 +13,14 @@ import os
 import socket
 import ssl
 import struct
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
-#: Seconds after which a test has failed; none waits that long when all is well.
-PATIENCE = 20.0
+from helpers import SECONDS
 
 CONTINUATION, TEXT, BINARY = 0x0, 0x1, 0x2
 CLOSE, PING, PONG = 0x8, 0x9, 0xA
-
-
-class Background:
-    """Runs functions in threads, gives their results, and joins the threads at the end."""
-
-    def __init__(self) -> None:
-        self._threads: dict[Future[Any], threading.Thread] = {}
-
-    def start(self, function: Callable[..., Any], *args: Any, **options: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(function(*args, **options))
-            except BaseException as error:
-                future.set_exception(error)
-
-        # Daemons, so that one that hangs fails its test and not the whole run.
-        thread = threading.Thread(target=run, name=f"test-{function.__name__}", daemon=True)
-        self._threads[future] = thread
-        thread.start()
-        return future
-
-    def wait_until_blocked(self, future: Future[Any]) -> None:
-        """Return when the thread waits in one place; fail if it has ended instead.
-
-        There is no event for "is about to block", so look at where it is, time and again.
-        """
-        ident = self._threads[future].ident
-        assert ident is not None
-        seen: list[tuple[int, int]] = []
-        give_up = time.monotonic() + PATIENCE
-        while len(seen) < 4 or len(set(seen[-4:])) > 1:
-            assert not future.done(), f"did not block, but ended: {future}"
-            assert time.monotonic() < give_up, "did not block"
-            frame = sys._current_frames().get(ident)
-            seen.append((id(frame), frame.f_lasti if frame else -1))
-            del frame
-            time.sleep(0.02)
-
-    def __enter__(self) -> Background:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for thread in self._threads.values():
-            thread.join(PATIENCE if kind is None else 1)
-        alive = [thread.name for thread in self._threads.values() if thread.is_alive()]
-        self._threads.clear()
-        if kind is None:
-            assert not alive, f"still running: {alive}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +61,7 @@ class RawPeer:
     """
 
     def __init__(self, sock: socket.socket, client: bool, head: str, received: bytes) -> None:
-        sock.settimeout(PATIENCE)
+        sock.settimeout(SECONDS)
         self.socket = sock
         self.client = client
         self.head = head
@@ -240,7 +179,7 @@ def dial_raw(
     context: ssl.SSLContext | None = None,
 ) -> RawPeer:
     """Open a WebSocket by hand, as a client."""
-    sock = socket.create_connection(address[:2], PATIENCE)
+    sock = socket.create_connection(address[:2], SECONDS)
     try:
         if context is not None:
             sock = context.wrap_socket(sock, server_hostname="localhost")
@@ -266,7 +205,7 @@ def accept_raw(listening: socket.socket, after: bytes = b"") -> RawPeer:
     """Accept a WebSocket by hand, as a server; ``after`` is sent in one go with the answer."""
     sock, _ = listening.accept()
     try:
-        sock.settimeout(PATIENCE)
+        sock.settimeout(SECONDS)
         head, rest = read_head(sock)
         peer = RawPeer(sock, False, head, rest)
         answer = [
@@ -293,5 +232,5 @@ def listening_socket(host: str = "127.0.0.1") -> Iterator[socket.socket]:
     """A socket that listens on a free port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as sock:
-        sock.settimeout(PATIENCE)
+        sock.settimeout(SECONDS)
         yield sock

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from peers import Background
+from helpers import Task, blocked
 
 from wsep_sync.wakeup import READ, WRITE, Wakeup, wait_for
 
@@ -20,12 +20,6 @@ def pipe() -> Iterator[tuple[int, int]]:
     reader, writer = os.pipe()
     with closing(os.fdopen(reader, "rb", 0)), closing(os.fdopen(writer, "wb", 0)):
         yield reader, writer
-
-
-@pytest.fixture
-def background() -> Iterator[Background]:
-    with Background() as background:
-        yield background
 
 
 def fill(writer: int) -> None:
@@ -96,30 +90,30 @@ def test_writable_while_there_is_room(pipe: tuple[int, int]) -> None:
     assert not wait_for(writer, WRITE, None, 0)
 
 
-def test_woken_while_it_waits_for_bytes(pipe: tuple[int, int], background: Background) -> None:
+def test_woken_while_it_waits_for_bytes(pipe: tuple[int, int]) -> None:
     wakeup = Wakeup()
-    waiting = background.start(wait_for, pipe[0], READ, wakeup)
-    background.wait_until_blocked(waiting)
-    wakeup.set()
-    assert waiting.result(10) is False
+    with Task(wait_for, pipe[0], READ, wakeup) as waiting:
+        blocked(waiting)
+        wakeup.set()
+        assert waiting.result() is False
 
 
-def test_woken_while_it_waits_for_room(pipe: tuple[int, int], background: Background) -> None:
+def test_woken_while_it_waits_for_room(pipe: tuple[int, int]) -> None:
     fill(pipe[1])
     wakeup = Wakeup()
-    waiting = background.start(wait_for, pipe[1], WRITE, wakeup)
-    background.wait_until_blocked(waiting)
-    wakeup.set()
-    assert waiting.result(10) is False
+    with Task(wait_for, pipe[1], WRITE, wakeup) as waiting:
+        blocked(waiting)
+        wakeup.set()
+        assert waiting.result() is False
 
 
-def test_one_wakeup_wakes_every_thread(pipe: tuple[int, int], background: Background) -> None:
+def test_one_wakeup_wakes_every_thread(pipe: tuple[int, int]) -> None:
     wakeup = Wakeup()
-    waiting = [background.start(wait_for, pipe[0], READ, wakeup) for _ in range(5)]
-    for future in waiting:
-        background.wait_until_blocked(future)
+    waiting = [Task(wait_for, pipe[0], READ, wakeup) for _ in range(5)]
+    for task in waiting:
+        blocked(task)
     wakeup.set()
-    assert [future.result(10) for future in waiting] == [False] * 5
+    assert [task.result() for task in waiting] == [False] * 5
 
 
 def test_a_descriptor_that_is_ready_counts_though_woken(pipe: tuple[int, int]) -> None:
@@ -147,24 +141,19 @@ def test_a_terminal_that_everybody_left_is_readable_and_takes_little() -> None:
         assert wait_for(master, WRITE, None, None) is False
 
 
-def test_waits_in_many_threads_while_it_is_set_and_cleared(background: Background) -> None:
+def test_waits_in_many_threads_while_it_is_set_and_cleared(pipe: tuple[int, int]) -> None:
     wakeup = Wakeup()
     stop = threading.Event()
 
     def wait_often() -> None:
-        reader, writer = os.pipe()
-        try:
-            while not stop.is_set():
-                assert not wait_for(reader, READ, wakeup, 1)
-        finally:
-            os.close(reader)
-            os.close(writer)
+        while not stop.is_set():
+            assert not wait_for(pipe[0], READ, wakeup, 1)
 
-    waiting = [background.start(wait_often) for _ in range(3)]
+    waiting = [Task(wait_often) for _ in range(3)]
     for _ in range(200):
         wakeup.set()
         wakeup.clear()
     stop.set()
     wakeup.set()
-    for future in waiting:
-        future.result(10)
+    for task in waiting:
+        task.result()

@@ -39,7 +39,7 @@ from .messages import (
 from .process import Execer, Process
 from .session import Options, Session, SessionInfo, State
 from .streams import close_quietly
-from .transports.base import CLOSE_TIMEOUT, Transport
+from .transports.base import CLOSE_TIMEOUT, Buffer, Transport
 
 if TYPE_CHECKING:
     import simple_websocket
@@ -52,6 +52,10 @@ ExecerFactory: TypeAlias = "Callable[[], Execer]"
 
 # How many seconds a client has to close after it was told the exit status.
 _CLOSE_WAIT = 5.0
+
+# How many messages are taken before the pid is sent: a client that sends without end must not hold
+# it up.
+_MOST_EARLY = 16
 
 # How much input may wait for a command that does not read it. Clients that use marks never send
 # more than this without an answer.
@@ -205,6 +209,7 @@ class _Connection:
         self._lock = threading.Lock()  # guards _outputs
         self._outputs = 0  # that have not ended yet
         self._finished = False  # the command has ended, and nothing is left to be ended
+        self._ending = False  # how the command ends does not matter any more
         self._failure: ProtocolError | None = None  # of the thread that waits for the command
 
     def run(self) -> None:
@@ -220,7 +225,7 @@ class _Connection:
         if self._failure is not None:
             raise copy_error(self._failure)
 
-    def _dispatch(self, data: bytes | bytearray | memoryview) -> None:
+    def _dispatch(self, data: Buffer, early: bool = False) -> None:
         message = decode_client_message(data)
         if message is None:
             return
@@ -240,6 +245,8 @@ class _Connection:
         elif isinstance(message, Resize):
             process.resize(message.rows, message.cols)
         elif isinstance(message, Signal):
+            if early:
+                return
             self._signal(process, message.signal)
 
     def _start(self, command: Command) -> None:
@@ -251,6 +258,7 @@ class _Connection:
             raise ProtocolError(f"start command: {error}") from error
         self._process = process
         self._command = command
+        early = self._receive_early()
         self._transport.send(
             Pid(process.pid, FEATURES, process.reattached).encode(),
         )
@@ -261,6 +269,22 @@ class _Connection:
         for header, file in outputs:
             # Ends with its output, which close() of the process ends in any case.
             self._run(self._send_output, header, file, name="wsep-output")
+        for message in early:
+            self._dispatch(message, early=True)
+
+    def _receive_early(self) -> list[Buffer]:
+        """Return the messages that have arrived before the pid names the additions.
+
+        Whoever sent them can't have known that this server has additions: to the reference, and
+        so to its clients, a signal is a message of an unknown type.
+        """
+        early: list[Buffer] = []
+        self._transport.set_deadline(0)
+        with contextlib.suppress(TimeoutError):
+            while len(early) < _MOST_EARLY:
+                early.append(self._transport.receive())
+        self._transport.set_deadline(None)
+        return early
 
     def _run(self, target: Callable[..., None], *args: object, name: str) -> None:
         thread = threading.Thread(target=target, args=args, name=name)
@@ -297,6 +321,8 @@ class _Connection:
             self._failure = ProtocolError(f"wait for command: {error}")
             self._transport.set_deadline(0)
             return
+        if self._ending:
+            return  # it was ended because of a refusal, and the close says all
         self._finished = True
         with contextlib.suppress(TransportClosed):
             self._transport.send(status.encode())
@@ -338,6 +364,7 @@ class _Connection:
         process = self._process
         if process is None:
             return
+        self._ending = True
         if self._finished:
             process.close()
         else:
