@@ -165,7 +165,8 @@ class LocalProcess(Process):
                 self._terminal.resize(rows, cols)
 
     def send_signal(self, signal: int) -> None:
-        signals.Signals(signal)  # raises ValueError
+        if signal:  # 0 is none, and harmless, as for kill(2)
+            signals.Signals(signal)  # raises ValueError
         with self._lock:
             if self._status is None:
                 self._signal_group(signal)
@@ -184,15 +185,16 @@ class LocalProcess(Process):
             if self._poll() is None:
                 raise
 
-    def _signal_terminal(self, signal: int) -> None:
-        """Signal a job that a shell runs in the foreground, which is a group of its own."""
-        if self._terminal is not None:
-            with self._lock:
-                if not self._closed:
-                    group = self._terminal.foreground_group()
-                    if group is not None and group != self.pid:
-                        with contextlib.suppress(OSError):
-                            os.killpg(group, signal)
+    def _end_with(self, signal: signals.Signals) -> None:
+        """Signal the group, and the job that a shell runs in the foreground: another group."""
+        with contextlib.suppress(PermissionError):  # sudo, say: closing its stdio has to do
+            self.send_signal(signal)
+        with self._lock:
+            if self._terminal is not None and not self._closed:
+                group = self._terminal.foreground_group()
+                if group is not None and group != self.pid:
+                    with contextlib.suppress(OSError):
+                        os.killpg(group, signal)
 
     def _poll(self) -> int | None:
         """Reap the child if it has ended; requires holding the lock."""
@@ -239,21 +241,23 @@ class LocalProcess(Process):
             running = self._status is None
         if running:
             if self._terminal is not None:
-                self.send_signal(signals.SIGHUP)
-                self._signal_terminal(signals.SIGHUP)
-            self.send_signal(signals.SIGTERM)
+                self._end_with(signals.SIGHUP)
+            self._end_with(signals.SIGTERM)
             if not self._wait(process.CLOSE_GRACE):
-                self.kill()
-                self._signal_terminal(signals.SIGKILL)
-                self._wait(None)
+                self._end_with(signals.SIGKILL)
+                # One that cannot even be killed waits for a disk or a file server, or is somebody
+                # else's. Nothing here can wait for that.
+                self._wait(process.CLOSE_GRACE)
             # What the command left in its group may still be tidying up. While one of them is
             # there, the kernel gives the group's number to nobody else.
-            while _group_exists(self.pid):
+            pause = 0.005
+            while _group_lives(self.pid):
                 if time.monotonic() > deadline:
                     with contextlib.suppress(OSError):
                         os.killpg(self.pid, signals.SIGKILL)
                     break
-                time.sleep(0.01)  # nothing tells of the end of a process that is not our child
+                time.sleep(pause)  # nothing tells of the end of a process that is not our child
+                pause = min(2 * pause, 0.1)
         with self._lock:
             if self._closed:
                 return
@@ -291,14 +295,29 @@ class _ExitWatch:
             os.close(self._fd)
 
 
-def _group_exists(group: int) -> bool:
+def _group_lives(group: int) -> bool:
+    """Whether the group has a process that has not ended."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return True
+    if sys.platform != "linux":
+        return True
+    # Orphans that have ended still count until process 1 reaps them, which is late in many a
+    # container, if ever.
+    found = False
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:
+                # State, parent, group; the name before them may hold spaces and parentheses.
+                fields = file.read().rpartition(b")")[2].split()
+                if int(fields[2]) == group:
+                    found = True
+                    if fields[0] not in (b"Z", b"X"):
+                        return True
+    return not found  # they are hidden from us (the mount option hidepid), but there
 
 
 def _pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple[int, int]:

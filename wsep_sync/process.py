@@ -102,8 +102,9 @@ class Process(ABC):
         block in other threads are woken. A server without signals (the reference) is hung up on,
         which ends the command as well, but no exit status can arrive then.
 
-        Blocks 2 seconds, and a little more where a connection has to be closed, at most. Calling
-        it again, or after the command has ended, is harmless.
+        Blocks some 2 seconds at most, and as long again for a command that cannot be killed or a
+        connection whose other end is silent. Calling it again, or after the command has ended, is
+        harmless.
         """
 
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import os
 import signal as signals
 import threading
 import time
@@ -43,6 +44,7 @@ from .messages import (
 )
 from .process import Execer, Process
 from .transports.base import Transport
+from .wakeup import READ, WRITE, Wakeup, wait_for
 
 if TYPE_CHECKING:
     import ssl
@@ -149,6 +151,7 @@ class RemoteExecer(Execer):
             transport.set_deadline(self._timeout)
             pid = _receive_pid(transport)
             transport.set_deadline(None)
+            return RemoteProcess(transport, command, pid, self._output_limit)
         except TransportClosed as closed:
             transport.close()
             if closed.code == 1011:
@@ -165,7 +168,6 @@ class RemoteExecer(Execer):
             transport.abort()
             transport.close()
             raise
-        return RemoteProcess(transport, command, pid, self._output_limit)
 
     def close(self) -> None:
         """Close the connection that waits for a command; running commands are left alone."""
@@ -204,14 +206,65 @@ class RemoteInput(io.RawIOBase):
         self._changed = threading.Condition()
         self._sent = self._marked = self._taken = 0
         self._ended = False
+        self._wakeup: Wakeup | None = None  # of the thread that fileno() started
+        self._fd = -1  # once somebody has asked for it, all writing goes through it
 
     def writable(self) -> bool:
         return True
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def fileno(self) -> int:
+        """Return a descriptor, for ``select`` or as another program's standard output.
+
+        The first call makes a pipe of the kernel's, and a thread that sends what comes out of it;
+        without a call, there is neither. The thread ends when every copy of the descriptor is
+        closed, this file's included, which is the end of the command's input; or when the command
+        ends: then writing to the pipe fails with ``EPIPE``.
+        """
+        self._check_open()
+        if self._fd < 0:
+            reader, writer = os.pipe()
+            wakeup = Wakeup()
+            with self._changed:
+                self._wakeup = wakeup
+                if self._ended:
+                    wakeup.set()
+            try:
+                # A daemon, as the thread that receives is.
+                threading.Thread(
+                    target=self._copy_from_descriptor,
+                    args=(reader, wakeup),
+                    name="wsep-fileno",
+                    daemon=True,
+                ).start()
+            except RuntimeError:
+                os.close(reader)
+                os.close(writer)
+                raise
+            self._fd = writer
+        return self._fd
+
+    def _copy_from_descriptor(self, descriptor: int, wakeup: Wakeup) -> None:
+        try:
+            while wait_for(descriptor, READ, wakeup):
+                data = os.read(descriptor, MAX_BODY)
+                if not data:
+                    self.send_eof()
+                    return
+                self._send(memoryview(data))
+        except BrokenPipeError:
+            pass  # those who write get it, too
+        finally:
+            os.close(descriptor)
+
+    def _check_open(self) -> None:
         if self.closed:
-            raise ValueError("write to closed file")
+            raise ValueError("I/O operation on closed file")
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        self._check_open()
         view = memoryview(data).cast("B")
+        if self._fd >= 0:
+            return os.write(self._fd, view)
         for start in range(0, len(view), MAX_BODY):
             self._send(view[start : start + MAX_BODY])
         return len(view)
@@ -235,6 +288,8 @@ class RemoteInput(io.RawIOBase):
 
     def ready(self, timeout: float | None) -> bool:
         """Block until there is room in the window, for at most ``timeout`` seconds."""
+        if self._fd >= 0:
+            return wait_for(self._fd, WRITE, None, timeout)
         with self._changed:
             return self._changed.wait_for(
                 lambda: self._sent - self._taken < _STDIN_WINDOW or self._ended, timeout
@@ -251,6 +306,8 @@ class RemoteInput(io.RawIOBase):
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+            if self._wakeup is not None:
+                self._wakeup.set()
 
     def send_eof(self) -> None:
         """Tell the command that its input has ended; a terminal sends its character for that."""
@@ -262,7 +319,11 @@ class RemoteInput(io.RawIOBase):
         if self.closed:
             return
         try:
-            self.send_eof()
+            if self._fd < 0:
+                self.send_eof()
+            else:
+                # Another program may have a copy of it: the last to close it ends the input.
+                os.close(self._fd)
         finally:
             super().close()
 
@@ -306,10 +367,11 @@ class RemoteProcess(Process):
         except ProtocolError as error:
             code, reason = error.close_code, str(error)
             self._missing = ExitMissing(f"no exit status: the server sent nonsense: {error}")
+        # Before wait() returns: from then on, writing fails.
+        self._input.end()
         self._done.set()
         self._out.feed_eof(self._missing)
         self._err.feed_eof(self._missing)
-        self._input.end()
         self._transport.close(code, reason)
 
     def _receive_until_exit(self) -> ExitCode:

@@ -156,7 +156,8 @@ class SimpleWebSocketTransport(SocketTransport):
                 message, self._fragments = self._fragments, None
                 return message
         elif isinstance(event, Ping):
-            self._stream.send(_frame_header(_PONG, len(event.payload)), event.payload)
+            pong = _frame_header(_PONG, len(event.payload)) + event.payload
+            self._stream.send_control(pong)
         elif isinstance(event, CloseConnection):
             if self._server.ws.state is ConnectionState.OPEN:
                 # Not the peer's close frame, but wsproto's verdict on what the peer sent.

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from abc import abstractmethod
+from collections import deque
 
 from ..errors import ProtocolError, TransportClosed, copy_error
 from ..wakeup import READ, WRITE, Wakeup, wait_for
@@ -42,6 +43,10 @@ class StreamSocket:
         self._send_lock = threading.Lock()
         # Guards the TLS connection, for the length of one call that does not block.
         self._tls_lock = threading.Lock()
+        # A control frame that is to be sent; a later one replaces it. Not guarded: both ends of a
+        # deque are atomic.
+        self._control: deque[bytes] = deque(maxlen=1)
+        self._unsent = b""  # what stands before the next message; guarded by _send_lock
         self._wakeup = Wakeup()
         self._deadline: float | None = None  # time.monotonic()
         self._shut = False
@@ -60,6 +65,8 @@ class StreamSocket:
         try:
             if self._shut:
                 raise TransportClosed(1006, "the connection is closed")
+            if self._unsent:
+                parts, self._unsent = (self._unsent, *parts), b""
             if self._tls:
                 self._send_tls(b"".join(parts), deadline)
             else:
@@ -69,6 +76,33 @@ class StreamSocket:
             raise TransportClosed(1006, str(error)) from error
         finally:
             self._send_lock.release()
+        if self._control:
+            self._send_control()
+
+    def send_control(self, frame: bytes) -> None:
+        """Send a control frame without blocking: now, or behind or before the next message.
+
+        It is the receiving thread that answers pings. Were it to wait for the peer to read, and
+        the peer for us, neither would ever do anything again. Of several pings only the last
+        needs an answer (RFC 6455, section 5.5.3).
+        """
+        self._control.append(frame)
+        self._send_control()
+
+    def _send_control(self) -> None:
+        # Whoever holds the lock looks at _control once more when it has released it.
+        while self._control and self._send_lock.acquire(blocking=False):
+            try:
+                self._unsent += self._control.popleft()
+                with self._tls_lock if self._tls else contextlib.nullcontext():
+                    sent = self.socket.send(self._unsent)
+                self._unsent = self._unsent[sent:]
+            except (OSError, IndexError):
+                # It would block: it goes before the next message. Or the connection broke, which
+                # the receiving thread is about to see; or another sender was faster.
+                pass
+            finally:
+                self._send_lock.release()
 
     def _send_plain(self, parts: tuple[Buffer, ...], deadline: float | None) -> None:
         total = sum(len(part) for part in parts)

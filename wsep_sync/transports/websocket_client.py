@@ -200,7 +200,7 @@ class WebSocketClientTransport(SocketTransport):
                 return data
             if frame.opcode == _PING:
                 pong = websocket.ABNF.create_frame(data, _PONG).format()
-                self._stream.send(pong)
+                self._stream.send_control(pong)
             elif frame.opcode == _CLOSE:
                 code = struct.unpack("!H", data[:2])[0] if len(data) >= 2 else 1005
                 raise TransportClosed(code, data[2:].decode(errors="replace"))
