@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from .errors import copy_error
+from .errors import WsepError, copy_error
 from .wakeup import READ, WRITE, Wakeup, wait_for
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
 #: How many bytes of an output are kept while nobody reads it.
 DEFAULT_LIMIT = 1 << 20
+
+# For how long after a reader has gone what arrives may have been on the way before.
+_IN_FLIGHT = 0.25
 
 # Large enough that reading line by line costs a system call per 64 KiB, and no larger than what a
 # pipe gives at once.
@@ -241,6 +244,8 @@ class BoundedPipe:
         self._ended = False
         self._error: Exception | None = None
         self._reader_gone = False
+        self._gone_since = 0.0  # time.monotonic()
+        self._unwanted: Callable[[], None] | None = None
         self._ever_read = False
         self._full_since: float | None = None  # time.monotonic() when feed began to block
 
@@ -264,11 +269,26 @@ class BoundedPipe:
                     self._full_since = time.monotonic()
                 self._writable.wait()
             self._full_since = None
-            if self._reader_gone or self._ended:
+            if not (self._reader_gone or self._ended):
+                self._chunks.append(memoryview(data))
+                self._size += size
+                self._readable.notify()
                 return
-            self._chunks.append(memoryview(data))
-            self._size += size
-            self._readable.notify()
+            unwanted = None
+            if not self._ended and time.monotonic() - self._gone_since > _IN_FLIGHT:
+                unwanted, self._unwanted = self._unwanted, None
+        if unwanted is not None:
+            unwanted()
+
+    def when_unwanted(self, call: Callable[[], None]) -> None:
+        """Have a function called, once, when more comes although the reader has gone.
+
+        What has just been on the way when the reader closed does not count. The function is
+        called by the thread that feeds.
+        """
+        with self._lock:
+            if not self._ended:
+                self._unwanted = call
 
     def feed_eof(self, error: Exception | None = None) -> None:
         """End the stream: after what is in the pipe, readers see the end, or ``error`` raised.
@@ -279,13 +299,16 @@ class BoundedPipe:
             if not self._ended:
                 self._ended = True
                 self._error = error
+                self._unwanted = None  # it refers to the process: no cycle may outlive this
                 self._readable.notify_all()
                 self._writable.notify_all()
 
     def close_reader(self) -> None:
         """Drop what is in the pipe and all that will come: nobody reads any more."""
         with self._lock:
-            self._reader_gone = True
+            if not self._reader_gone:
+                self._reader_gone = True
+                self._gone_since = time.monotonic()
             self._chunks.clear()
             self._size = 0
             self._readable.notify_all()
@@ -362,28 +385,93 @@ class PipeReader(io.RawIOBase):
 
     def __init__(self, pipe: BoundedPipe) -> None:
         self._pipe = pipe
+        self._fd = -1  # once somebody has asked for it, all reading goes through it
 
     def readable(self) -> bool:
         return True
 
+    def fileno(self) -> int:
+        """Return a descriptor, for ``select`` or as another program's standard input.
+
+        The first call makes a pipe of the kernel's, and a thread that copies into it; without a
+        call, there is neither. What others read from the descriptor is missing here, as with any
+        file. The thread ends after the output's end, which is then the pipe's, or when it comes
+        to write and finds that every copy of the descriptor is closed. A lost connection is the
+        end of the file to the readers of the descriptor; reading here raises ``ExitMissing``.
+        """
+        self._check_open()
+        if self._fd < 0:
+            reader, writer = os.pipe()
+            try:
+                # A daemon: it may have to wait for whoever reads the pipe.
+                threading.Thread(
+                    target=_copy_to_descriptor,
+                    args=(self._pipe, writer),
+                    name="wsep-fileno",
+                    daemon=True,
+                ).start()
+            except RuntimeError:
+                os.close(reader)
+                os.close(writer)
+                raise
+            self._fd = reader
+        return self._fd
+
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        if self.closed:
-            raise ValueError("I/O operation on closed file")
-        return self._pipe.readinto(buffer)
+        self._check_open()
+        if self._fd < 0:
+            return self._pipe.readinto(buffer)
+        # At the end, the other pipe knows whether it is a good one.
+        return os.readv(self._fd, [buffer]) or self._pipe.readinto(buffer)
 
     def ready(self, timeout: float | None) -> bool:
         """Block until ``readinto`` would not, for at most ``timeout`` seconds; return if so."""
-        return self._pipe.ready(timeout)
+        if self._fd < 0:
+            return self._pipe.ready(timeout)
+        return wait_for(self._fd, READ, None, timeout)
 
     def readall(self) -> bytes:
-        if self.closed:
-            raise ValueError("I/O operation on closed file")
-        return self._pipe.read_all()
+        self._check_open()
+        if self._fd < 0:
+            return self._pipe.read_all()
+        pieces = []
+        buffer = memoryview(bytearray(_READ_BUFFER))
+        while count := self.readinto(buffer):
+            pieces.append(bytes(buffer[:count]))
+        return b"".join(pieces)
+
+    def when_unwanted(self, call: Callable[[], None]) -> None:
+        """See :meth:`BoundedPipe.when_unwanted`."""
+        self._pipe.when_unwanted(call)
 
     def close(self) -> None:
-        if not self.closed:
+        if self.closed:
+            return
+        super().close()
+        if self._fd < 0:
             self._pipe.close_reader()
-            super().close()
+        else:
+            # Another program may have a copy of it and read on: the thread goes on for that.
+            os.close(self._fd)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+
+
+def _copy_to_descriptor(pipe: BoundedPipe, descriptor: int) -> None:
+    buffer = memoryview(bytearray(_READ_BUFFER))
+    try:
+        while count := pipe.readinto(buffer):
+            rest = buffer[:count]
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+    except BrokenPipeError:
+        pipe.close_reader()
+    except WsepError:
+        pass  # a descriptor can only end; PipeReader raises it
+    finally:
+        os.close(descriptor)
 
 
 class _Sink(io.RawIOBase):
