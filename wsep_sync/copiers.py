@@ -1,0 +1,297 @@
+"""Threads that move bytes between a process's files and our descriptors or our memory.
+
+A local child that inherits a descriptor writes to it by itself; the output of a process here comes
+as a file that somebody has to read. Each class is one direction of one file, with one thread at
+most, a daemon each: what a command does must not keep a script from ending.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import threading
+import time
+from typing import IO, Any, Protocol, cast
+
+from .errors import WsepError
+from .messages import MAX_BODY
+from .streams import close_quietly
+from .wakeup import READ, WRITE, Wakeup, wait_for
+
+__all__ = ["Collector", "Feeder", "InputCopier", "OutputCopier", "remaining"]
+
+_READ_SIZE = 1 << 16
+
+#: How long to wait for the thread that reads our input to let go of it.
+_RELEASE = 1.0
+
+
+class _RawReader(Protocol):
+    """The raw files of this package; see :class:`.streams.PipeReader`."""
+
+    def ready(self, timeout: float | None) -> bool: ...
+
+    def readinto(self, buffer: memoryview, /) -> int: ...
+
+    def close(self) -> None: ...
+
+
+def remaining(deadline: float | None) -> float | None:
+    """Return the seconds until a time of ``time.monotonic``, 0 if it has passed."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+class OutputCopier:
+    """Copies an output to a descriptor until it ends.
+
+    Args:
+        raw: The output's raw file, which nobody else reads. Closed at the end.
+        descriptor: Where to; owned, and closed at the end. ``None`` drops everything.
+
+    Attributes:
+        error: Why the descriptor took no more, if it did not. A pipe that nobody reads any more
+            is not among the reasons: it is the command that has to learn of that, as it does when
+            its output is closed.
+    """
+
+    def __init__(self, raw: io.RawIOBase, descriptor: int | None) -> None:
+        self._raw = cast("_RawReader", raw)
+        self._descriptor = descriptor
+        self.error: OSError | None = None
+        # Guards the two below.
+        self._changed = threading.Condition()
+        self._busy = False  # holds bytes that have not been written yet
+        self._ended = False
+        # Ends with the output, which it does at the latest when the process is closed.
+        self._thread = threading.Thread(target=self._copy, name="wsep-copy-output", daemon=True)
+        self._thread.start()
+
+    def delivered(self, timeout: float | None) -> bool:
+        """Block until all that can be read has been written, for at most ``timeout`` seconds.
+
+        An output may live on after its command: whoever the command left behind has it too.
+        """
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._ended or not (self._busy or self._raw.ready(0)), timeout
+            )
+
+    def _copy(self) -> None:
+        buffer = memoryview(bytearray(_READ_SIZE))
+        try:
+            while True:
+                self._raw.ready(None)
+                # Before a byte is taken out: it must always be seen in one place or the other.
+                with self._changed:
+                    self._busy = True
+                count = self._raw.readinto(buffer)
+                if not count:
+                    break
+                if self._descriptor is not None:
+                    _write_all(self._descriptor, buffer[:count])
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
+        except (BrokenPipeError, ValueError):
+            pass  # ValueError: somebody has closed the process and its files
+        except OSError as error:
+            self.error = error
+        except WsepError:
+            pass  # the connection was lost: waiting for the command tells
+        finally:
+            self._raw.close()
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+
+def _write_all(descriptor: int, data: memoryview) -> None:
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:  # a terminal that somebody made non-blocking for all of us
+            wait_for(descriptor, WRITE, None)
+
+
+class InputCopier:
+    """Copies a descriptor to a command's input, and closes the input at the end of the file.
+
+    It reads ahead: what the command has not read when it ends is gone from a pipe or terminal.
+
+    Args:
+        descriptor: Where from; owned, and closed at the end.
+        file: The command's input.
+    """
+
+    def __init__(self, descriptor: int, file: io.BufferedWriter) -> None:
+        self._descriptor = descriptor
+        self._file = file
+        self._stop = Wakeup()
+        # Ends with the file, or when the command no longer reads, or by stop().
+        self._thread = threading.Thread(target=self._copy, name="wsep-copy-input", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Read no more: the command has ended."""
+        self._stop.set()
+
+    def join(self) -> None:
+        """After :meth:`stop`, wait until the descriptor is really left alone."""
+        if threading.current_thread() is not self._thread:
+            # Bounded: it may be stuck in writing to somebody whom the command left behind.
+            self._thread.join(_RELEASE)
+
+    def _copy(self) -> None:
+        raw = self._file.raw
+        try:
+            while wait_for(self._descriptor, READ, self._stop):
+                try:
+                    data = os.read(self._descriptor, MAX_BODY)
+                except BlockingIOError:  # somebody else who has it too was faster
+                    continue
+                if not data:
+                    break
+                raw.write(data)
+        except (OSError, ValueError):
+            pass  # the command has closed its input, or our own cannot be read
+        finally:
+            os.close(self._descriptor)
+            close_quietly(self._file)
+
+
+class _Job:
+    """One file's part in ``communicate``: run in a thread of its own, or in the caller's.
+
+    Attributes:
+        file: The file, which is closed at the end.
+        done: Set when all is read or written, or cannot be.
+        error: What went wrong.
+    """
+
+    def __init__(self, file: IO[Any]) -> None:
+        self.file = file
+        self.done = threading.Event()
+        self.error: Exception | None = None
+        self.thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        # Ends with the file, which it does at the latest when the process is closed.
+        self.thread = threading.Thread(target=self.run, name="wsep-communicate", daemon=True)
+        self.thread.start()
+
+    def run(self, deadline: float | None = None) -> None:
+        """Do it all, or as much as can be done until the deadline, which needs :meth:`timed`."""
+        try:
+            if not self._run(deadline):
+                return
+        except Exception as error:
+            self.error = error
+        close_quietly(cast("io.IOBase", self.file))
+        self.done.set()
+
+    def timed(self) -> bool:
+        """Return whether :meth:`run` can keep to a deadline."""
+        return False
+
+    def _run(self, deadline: float | None) -> bool:
+        raise NotImplementedError
+
+
+class Feeder(_Job):
+    """Writes all the input, then closes the file."""
+
+    def __init__(self, file: IO[Any], data: memoryview) -> None:
+        super().__init__(file)
+        self._data = data
+
+    def _run(self, _deadline: float | None) -> bool:
+        # A command may have had enough before the end of its input.
+        with contextlib.suppress(BrokenPipeError):
+            self.file.flush()
+            getattr(self.file, "buffer", self.file).write(self._data)
+        self._data = memoryview(b"")
+        return True
+
+
+class WatchedReader(io.BufferedReader):
+    """What lies under a text file, and knows whether that has read anything: it reads ahead."""
+
+    touched = False
+
+    def read1(self, size: int = -1, /) -> bytes:
+        self.touched = True
+        return super().read1(size)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.touched = True
+        return super().read(size)
+
+
+class Collector(_Job):
+    """Reads a file to its end.
+
+    Bytes are kept as they come, so that they are there when a timeout passes. A text file from
+    which somebody has read before has bytes and characters of its own that cannot be had in any
+    other way than to read it: then there is nothing before the end.
+    """
+
+    def __init__(self, file: IO[Any]) -> None:
+        super().__init__(file)
+        binary: Any = file
+        self._text: io.TextIOWrapper | None = None
+        if isinstance(file, io.TextIOWrapper):
+            self._text = file
+            binary = file.buffer
+        self._binary = binary
+        self._raw = getattr(binary, "raw", binary)
+        # Appended to by the one who runs this, joined by the one who calls communicate().
+        self._chunks: list[bytes] = []
+        self._read_text: str | None = None
+        self._discard = False
+
+    def timed(self) -> bool:
+        return hasattr(self._raw, "ready") and not self._touched()
+
+    def discard(self) -> None:
+        """Keep nothing from now on; the output is still read, lest it hold the command up."""
+        self._discard = True
+
+    def so_far(self) -> bytes | None:
+        """Return the bytes that have been read, or ``None``, as ``TimeoutExpired`` has them."""
+        return b"".join(self._chunks) or None
+
+    def result(self) -> bytes | str:
+        """Return all there was. To be called once :attr:`done` is set."""
+        if self._read_text is not None:
+            return self._read_text
+        data = b"".join(self._chunks)
+        if self._text is None:
+            return data
+        text = data.decode(self._text.encoding, self._text.errors or "strict")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    def _touched(self) -> bool:
+        return isinstance(self._binary, WatchedReader) and self._binary.touched
+
+    def _run(self, deadline: float | None) -> bool:
+        if self._text is not None and self._touched():
+            self._read_text = self._text.read()
+            return True
+        # The base's: to read it here does not make it touched.
+        if isinstance(self._binary, io.BufferedReader):
+            reader: Any = io.BufferedReader.read1
+        else:
+            reader = io.RawIOBase.read
+        while True:
+            if deadline is not None and not self._raw.ready(remaining(deadline)):
+                return False
+            data = reader(self._binary, _READ_SIZE)
+            if not data:
+                return True
+            if self._discard:
+                self._chunks.clear()
+            else:
+                self._chunks.append(data)

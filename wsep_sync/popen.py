@@ -1,0 +1,1155 @@
+"""subprocess's face over any execer: :class:`Popen`, :func:`run` and their relatives.
+
+The constants and exceptions are subprocess's own objects, so ``except subprocess.TimeoutExpired``
+works here, too. What differs from a child of this process is said in :class:`Popen`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import functools
+import io
+import os
+import signal as signals
+import stat
+import subprocess
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from subprocess import (
+    DEVNULL,
+    PIPE,
+    STDOUT,
+    CalledProcessError,
+    CompletedProcess,
+    TimeoutExpired,
+)
+from types import TracebackType
+from typing import (
+    IO,
+    TYPE_CHECKING,
+    Any,
+    AnyStr,
+    Generic,
+    Literal,
+    TypeAlias,
+    TypedDict,
+    cast,
+    overload,
+)
+
+from .copiers import Collector, Feeder, InputCopier, OutputCopier, WatchedReader, remaining
+from .errors import ExitError, ExitMissing, WsepError, start_error
+from .local import LocalExecer
+from .messages import Command
+from .prelude import Prelude
+from .process import CLOSE_GRACE, Execer, Process
+from .remote import connect
+from .streams import PipeReader, close_quietly
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, StrOrBytesPath
+    from typing_extensions import Self, Unpack
+
+    CommandLine: TypeAlias = StrOrBytesPath | Sequence[StrOrBytesPath]
+    _Env: TypeAlias = Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath]
+    File: TypeAlias = int | IO[Any] | None
+
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "CalledProcessError",
+    "CompletedProcess",
+    "Popen",
+    "TimeoutExpired",
+    "call",
+    "check_call",
+    "check_output",
+    "getoutput",
+    "getstatusoutput",
+    "run",
+]
+
+#: The environment variable with the URL of the server to run commands at.
+_URL_VARIABLE = "WSEP_URL"
+
+_SHELL = "/bin/sh"
+
+# A terminal that nobody gave a size.
+_ROWS, _COLS = 24, 80
+
+# How long a command has to end by itself when Ctrl-C was pressed, as in subprocess.
+_INTERRUPT_GRACE = 0.25
+
+
+class Options(TypedDict, total=False):
+    """What every call takes and what has no part in the type of its result."""
+
+    preexec_fn: Callable[[], Any] | None
+    close_fds: bool
+    shell: bool
+    cwd: StrOrBytesPath | None
+    env: _Env | None
+    startupinfo: Any
+    creationflags: int
+    restore_signals: bool
+    start_new_session: bool
+    pass_fds: Sequence[int]
+    user: str | int | None
+    group: str | int | None
+    extra_groups: Iterable[str | int] | None
+    umask: int
+    pipesize: int
+    process_group: int | None
+    execer: Execer | None
+    url: str | None
+    tty: bool
+    size: tuple[int, int] | None
+    id: str
+    clean_env: bool
+
+
+class AnyOptions(Options, total=False):
+    universal_newlines: bool | None
+    text: bool | None
+    encoding: str | None
+    errors: str | None
+
+
+class Popen(Generic[AnyStr]):
+    """A command that runs, or has run, here or at a distance; see :class:`subprocess.Popen`.
+
+    Where it runs: with ``execer`` there; else with ``url`` at that server; else at ``$WSEP_URL``;
+    else on this machine. The constructor returns as soon as the command runs.
+
+    What is different from a child of this process:
+
+    - The command leads a session and process group of its own; ``start_new_session`` changes
+      nothing, and a Ctrl-C in our terminal does not reach it. Signals go to its whole group.
+    - ``env`` *adds* to the environment there. ``clean_env=True`` replaces it, as subprocess does.
+    - Its streams are copied, by a thread for each that is neither ``PIPE`` nor ``DEVNULL``. A
+      stdin that is inherited or a file is read ahead; what the command left of it is gone from a
+      pipe. An inherited output that was lost (a full disk) raises ``OSError`` in :meth:`wait`.
+    - ``stderr=STDOUT``, ``umask`` and ``clean_env`` let a POSIX shell start the command in its own
+      place; ``clean_env`` also takes awk(1) and env(1). A program whose ``#!`` interpreter is
+      missing is then the shell's status 127 rather than ``FileNotFoundError``.
+    - A remote command has ended when both its outputs have, too. When this process ends, so does
+      a remote command.
+    - What cannot be done raises ``ValueError``, which names the argument: ``preexec_fn``,
+      ``close_fds=False``, ``startupinfo``, ``creationflags``, ``restore_signals=False``,
+      ``pass_fds``, ``extra_groups``, ``pipesize``, ``process_group`` other than 0; ``executable``
+      unless it is the shell or the program itself; a ``user`` or ``group`` by name, if remote.
+
+    Threads may call ``wait``, ``poll`` and ``send_signal`` at any time; each stream, and
+    ``communicate``, belongs to one thread at a time.
+
+    Args:
+        args: The program and its arguments, or one string: the program, or with ``shell=True``
+            a shell's command line.
+        bufsize: Of the piped streams: 0 unbuffered, 1 by lines if they are text, a number of
+            bytes, or -1 for the default.
+        executable: The shell to use instead of ``/bin/sh``.
+        stdin, stdout, stderr: ``PIPE``, ``DEVNULL``, a descriptor, a file with one, or ``None``:
+            ours. For stderr also ``STDOUT``.
+        shell: Let a shell run ``args``.
+        cwd: The directory to run in.
+        env: Environment variables.
+        user: The user to run as. This drops the supplementary groups. A server must be allowed
+            to do it; 0 can be asked for only by a root for a command on this machine.
+        group: The group to run as; as for ``user``.
+        umask: The file mode creation mask.
+        universal_newlines, text: The piped streams are text.
+        encoding, errors: The piped streams are text, coded like this.
+        execer: What starts the command.
+        url: The server to connect to: ``ws://HOST:PORT/PATH`` or ``wss://…``.
+        tty: Run it on a terminal. All it shows comes as its output.
+        size: The terminal's rows and columns, by default 24 and 80.
+        id: The name under which the terminal's session can be attached again.
+        clean_env: The command sees the variables of ``env`` and no others.
+
+    Attributes:
+        args: As given.
+        pid: The process id, on the machine where it runs.
+        returncode: The exit status, -N for signal N; ``None`` until ``wait``, ``poll`` or
+            ``communicate`` has seen the end.
+        stdin, stdout, stderr: A file where ``PIPE`` was given, else ``None``. All three have a
+            ``fileno()``: ``Popen(…, stdin=other.stdout)`` and ``select`` work.
+        process: The process below, for :meth:`.Process.resize`. Its streams are ours.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, PermissionError: The command could not be started;
+            ``filename`` is the command or the directory. Each is a :exc:`.StartError`, which is
+            raised as such for other causes.
+        ConnectError: No connection could be made.
+        ValueError: Arguments that do not go together, or cannot be done at a distance.
+    """
+
+    stdin: IO[AnyStr] | None
+    stdout: IO[AnyStr] | None
+    stderr: IO[AnyStr] | None
+    returncode: int | None
+    args: CommandLine
+    pid: int
+
+    @overload
+    def __init__(
+        self: Popen[str],
+        args: CommandLine,
+        bufsize: int = -1,
+        executable: StrOrBytesPath | None = None,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
+        *,
+        text: Literal[True],
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Popen[str],
+        args: CommandLine,
+        bufsize: int = -1,
+        executable: StrOrBytesPath | None = None,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
+        *,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        encoding: str,
+        errors: str | None = None,
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Popen[str],
+        args: CommandLine,
+        bufsize: int = -1,
+        executable: StrOrBytesPath | None = None,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
+        *,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        errors: str,
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Popen[str],
+        args: CommandLine,
+        bufsize: int = -1,
+        executable: StrOrBytesPath | None = None,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
+        *,
+        text: bool | None = None,
+        universal_newlines: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Popen[bytes],
+        args: CommandLine,
+        bufsize: int = -1,
+        executable: StrOrBytesPath | None = None,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
+        *,
+        text: Literal[False] | None = None,
+        universal_newlines: Literal[False] | None = None,
+        encoding: None = None,
+        errors: None = None,
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Popen[Any],
+        args: CommandLine,
+        bufsize: int = -1,
+        executable: StrOrBytesPath | None = None,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
+        **options: Unpack[AnyOptions],
+    ) -> None: ...
+    def __init__(
+        self,
+        args: CommandLine,
+        bufsize: int = -1,
+        executable: StrOrBytesPath | None = None,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
+        preexec_fn: Callable[[], Any] | None = None,
+        close_fds: bool = True,
+        shell: bool = False,
+        cwd: StrOrBytesPath | None = None,
+        env: _Env | None = None,
+        universal_newlines: bool | None = None,
+        startupinfo: Any = None,
+        creationflags: int = 0,
+        restore_signals: bool = True,
+        start_new_session: bool = False,  # noqa: ARG002 - it is always so
+        pass_fds: Sequence[int] = (),
+        *,
+        user: str | int | None = None,
+        group: str | int | None = None,
+        extra_groups: Iterable[str | int] | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        text: bool | None = None,
+        umask: int = -1,
+        pipesize: int = -1,
+        process_group: int | None = None,
+        execer: Execer | None = None,
+        url: str | None = None,
+        tty: bool = False,
+        size: tuple[int, int] | None = None,
+        id: str = "",
+        clean_env: bool = False,
+    ) -> None:
+        self._process: Process | None = None
+        self.returncode = self.stdin = self.stdout = self.stderr = None
+        # What communicate() is doing, once it has begun.
+        self._feeder: Feeder | None = None
+        self._collectors: tuple[Collector | None, Collector | None] | None = None
+        # What is not piped.
+        self._input: InputCopier | None = None
+        self._outputs: list[OutputCopier] = []
+        self._interrupt_grace: float = _INTERRUPT_GRACE
+        self._forward_interrupt: bool = False
+        self._lost: bool = False  # the exit status never came
+        _refuse(
+            preexec_fn=preexec_fn is not None,
+            close_fds=not close_fds,
+            startupinfo=startupinfo is not None,
+            creationflags=creationflags != 0,
+            restore_signals=not restore_signals,
+            pass_fds=bool(pass_fds),
+            extra_groups=extra_groups is not None,
+            pipesize=pipesize != -1,
+            process_group=process_group not in (None, 0),
+        )
+        if bufsize is None:
+            bufsize = -1
+        if not isinstance(bufsize, int):
+            raise TypeError("bufsize must be an integer")
+        if text is not None and universal_newlines is not None and text != universal_newlines:
+            raise subprocess.SubprocessError("text and universal_newlines contradict each other")
+        if not tty and (size is not None or id):
+            raise ValueError(f"{'id' if id else 'size'} is for a terminal: it needs tty=True")
+        if execer is not None and url is not None:
+            raise ValueError("execer and url exclude each other")
+        if execer is None and url is None:
+            url = os.environ.get(_URL_VARIABLE) or None
+        self.args = args
+        self._bufsize: int = bufsize
+        self._text: bool = bool(text or universal_newlines or encoding or errors)
+        self._encoding: str | None = encoding or (_locale_encoding() if self._text else None)
+        self._errors: str | None = errors
+        if self._encoding is not None:
+            codecs.lookup(self._encoding)  # raises LookupError before anything runs
+        if bufsize == 1 and not self._text and PIPE in (stdin, stdout, stderr):
+            warnings.warn(
+                "bufsize=1, buffering by lines, is for text; bytes are buffered as by default",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        program, *arguments = _command_line(args, shell, executable)
+        local = url is None and (execer is None or isinstance(execer, LocalExecer))
+        rows, cols = (size or (_ROWS, _COLS)) if tty else (0, 0)
+        with contextlib.ExitStack() as undo:
+            source = _endpoint("stdin", stdin, 0, undo)
+            output = _endpoint("stdout", stdout, 1, undo)
+            merge = stderr == STDOUT
+            error_output = DEVNULL if merge else _endpoint("stderr", stderr, 2, undo)
+            command = Command(
+                program,
+                tuple(arguments),
+                id=id,
+                tty=tty,
+                rows=rows,
+                cols=cols,
+                stdin=source != DEVNULL,
+                uid=_number("user", user, local),
+                gid=_number("group", group, local),
+                env=_environment(env),
+                working_dir="" if cwd is None else os.fsdecode(cwd),
+            )
+            # On a terminal they are one anyway; and where nothing is wanted, nothing is merged.
+            prelude = Prelude(merge and not tty and output != DEVNULL, umask, clean_env)
+            process = _start(execer, url, prelude.wrap(command) if prelude else command)
+            if prelude:
+                prelude.check_started(process, command)
+            undo.pop_all()
+        self._process = process
+        self.pid = process.pid
+        try:
+            self.stdin = self._attach_input(source, process.stdin)
+            self.stdout = self._attach_output(output, process.stdout)
+            # When merged, it has nothing, and is closed.
+            if not prelude.merge:
+                self.stderr = self._attach_output(error_output, process.stderr)
+        except BaseException:
+            process.close()
+            raise
+
+    def _attach_input(self, source: int, file: io.BufferedWriter) -> IO[Any] | None:
+        if source == DEVNULL:
+            close_quietly(file)  # which a terminal is told
+            return None
+        if source != PIPE:
+            self._input = InputCopier(source, file)
+            return None
+        if self._bufsize == 0 or self._bufsize > 1:
+            raw = file.detach()
+            binary: Any = io.BufferedWriter(raw, self._bufsize) if self._bufsize else raw
+        else:
+            binary = file
+        if not self._text:
+            return cast("IO[Any]", binary)
+        return io.TextIOWrapper(
+            binary,
+            self._encoding,
+            self._errors,
+            line_buffering=self._bufsize == 1,
+            write_through=True,
+        )
+
+    def _attach_output(self, target: int, file: io.BufferedReader) -> IO[Any] | None:
+        if target == DEVNULL and isinstance(file.raw, PipeReader):
+            file.close()  # what comes is dropped; a local command would get SIGPIPE
+            return None
+        if isinstance(file.raw, PipeReader):
+            file.raw.when_unwanted(functools.partial(_break_pipe, self.process))
+        if target != PIPE:
+            descriptor = None if target == DEVNULL else target
+            self._outputs.append(OutputCopier(cast("io.RawIOBase", file.raw), descriptor))
+            return None
+        size = self._bufsize if self._bufsize > 1 else io.DEFAULT_BUFFER_SIZE
+        if self._text:
+            raw = file.detach()
+            return io.TextIOWrapper(WatchedReader(raw, size), self._encoding, self._errors)
+        if self._bufsize == 0:
+            return cast("IO[Any]", file.detach())
+        if self._bufsize > 1:
+            return io.BufferedReader(file.detach(), size)
+        return file
+
+    @property
+    def process(self) -> Process:
+        assert self._process is not None
+        return self._process
+
+    def poll(self) -> int | None:
+        """Return the exit status if the command has ended, else ``None``; does not block.
+
+        Raises:
+            ExitMissing: The connection ended before the exit status came.
+        """
+        if self.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                self._wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Block until the command has ended, and what it wrote to inherited outputs is there.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            The exit status; -N for signal N.
+
+        Raises:
+            TimeoutExpired: It had not ended in time.
+            ExitMissing: The connection ended before the exit status came; so does every later
+                call, and ``returncode`` stays ``None``.
+            OutputUnread: A remote command's piped output is full and nobody has ever read it, so
+                that the command would never end.
+            OSError: Its output could not be written to where it was to go.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            if self.returncode is None:
+                self._wait(timeout)
+        except TimeoutError:
+            assert timeout is not None
+            raise TimeoutExpired(self.args, timeout) from None
+        except KeyboardInterrupt:
+            self._interrupted(deadline)
+            raise
+        _raise_error(*self._outputs)
+        assert self.returncode is not None
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> None:
+        """Wait and set the return code, or raise ``TimeoutError`` or ``ExitMissing``."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        code = 0
+        try:
+            self.process.wait(timeout)
+        except ExitError as error:
+            code = error.exit_code if error.signal is None else -error.signal
+        except ExitMissing:
+            self._lost = True
+            self._release_input()
+            raise
+        for copier in self._outputs:
+            if not copier.delivered(remaining(deadline)):
+                raise TimeoutError("the output is still being written")
+        self._release_input()
+        self.returncode = code
+
+    def _release_input(self) -> None:
+        if self._input is not None:
+            self._input.stop()
+            self._input.join()
+
+    def communicate(
+        self, input: AnyStr | None = None, timeout: float | None = None
+    ) -> tuple[Any, Any]:
+        """Write ``input``, read all that is piped, and wait for the end.
+
+        Args:
+            input: For a piped stdin, text or bytes as the streams are. What the command does not
+                want to read is dropped.
+            timeout: Seconds. After ``TimeoutExpired`` nothing is lost: call it again, without
+                input, to go on.
+
+        Returns:
+            What came from stdout and from stderr, ``None`` for one that is not piped.
+
+        Raises:
+            TimeoutExpired: It had not ended in time; with ``output`` and ``stderr`` as far as
+                they had come, in bytes.
+            ExitMissing: As :meth:`wait`.
+            ValueError: ``input`` after communication has begun.
+        """
+        if self._collectors is not None and input:
+            raise ValueError("Cannot send input after starting communication")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self._collectors is None:
+            self._begin(input)
+        assert self._collectors is not None
+        try:
+            self._run_jobs(deadline)
+            self._wait(remaining(deadline))
+        except TimeoutError:
+            assert timeout is not None
+            output, errors = (c.so_far() if c else None for c in self._collectors)
+            raise TimeoutExpired(self.args, timeout, output, errors) from None
+        except KeyboardInterrupt:
+            self._interrupted(deadline)
+            raise
+        _raise_error(self._feeder, *self._collectors, *self._outputs)
+        out, err = (c.result() if c else None for c in self._collectors)
+        return out, err
+
+    def _begin(self, input: AnyStr | None) -> None:
+        if self.stdin is not None and not self.stdin.closed:
+            data: Any = input
+            if input is None:
+                data = b""
+            elif isinstance(self.stdin, io.TextIOWrapper):
+                if not isinstance(input, str):
+                    raise TypeError(f"input must be a str, not {type(input).__name__}")
+                data = input.encode(self.stdin.encoding, self.stdin.errors or "strict")
+            self._feeder = Feeder(self.stdin, memoryview(data).cast("B"))
+        out, err = (
+            Collector(file) if file is not None and not file.closed else None
+            for file in (self.stdout, self.stderr)
+        )
+        self._collectors = out, err
+
+    def _run_jobs(self, deadline: float | None) -> None:
+        """Run what is to be done, the last thing in this thread, or raise ``TimeoutError``."""
+        assert self._collectors is not None
+        out, err = self._collectors
+        jobs = [job for job in (self._feeder, err, out) if job is not None]
+        waiting = [job for job in jobs if job.thread is None and not job.done.is_set()]
+        mine = None
+        if waiting and (deadline is None or waiting[-1].timed()):
+            mine = waiting.pop()
+        for job in waiting:
+            job.start()
+        if mine is not None:
+            mine.run(deadline)
+        for job in jobs:
+            if not job.done.wait(remaining(deadline)):
+                raise TimeoutError("streams are still open")
+
+    def _interrupted(self, deadline: float | None) -> None:
+        """Ctrl-C: let the command end by itself for a moment, once."""
+        grace, self._interrupt_grace = self._interrupt_grace, 0.0
+        if self._forward_interrupt:
+            # A terminal would have sent it to a child; and the alternative is SIGKILL.
+            with contextlib.suppress(OSError, ValueError):
+                self.process.send_signal(signals.SIGINT)
+        if deadline is not None:
+            grace = min(grace, deadline - time.monotonic())
+        if grace > 0:
+            with contextlib.suppress(TimeoutError, WsepError):
+                self._wait(grace)
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the command's process group; do nothing if it has ended.
+
+        Raises:
+            ValueError: No such signal.
+            io.UnsupportedOperation: The server cannot send signals (the reference cannot).
+        """
+        if self.returncode is None and sig != 0:
+            self.process.send_signal(int(sig))
+
+    def terminate(self) -> None:
+        """Send SIGTERM; see :meth:`send_signal`."""
+        self.send_signal(signals.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL; a server that cannot send signals is hung up on."""
+        if self.returncode is None:
+            self.process.kill()
+
+    def _abandon(self) -> None:
+        """End the command whatever it does, within a few seconds."""
+        self.kill()
+        with contextlib.suppress(TimeoutError, WsepError):
+            self._wait(CLOSE_GRACE)
+        self.process.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the piped streams and wait for the command to end."""
+        # Those of a communicate() that timed out: its threads are at work on these files.
+        jobs = [
+            job
+            for job in (self._feeder, *(self._collectors or ()))
+            if job is not None and job.thread is not None and not job.done.is_set()
+        ]
+        busy = [job.file for job in jobs]
+        try:
+            for file in (self.stdout, self.stderr, self.stdin):
+                if file is not None and not any(file is other for other in busy):
+                    file.close()  # writes what is in stdin's buffer, and may raise
+        finally:
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
+                if self.returncode is None and not self._lost:
+                    self._interrupted(None)
+            else:
+                self._finish(jobs, kind is not None)
+
+    def _finish(self, jobs: Sequence[Feeder | Collector], failing: bool) -> None:
+        for job in jobs:
+            if isinstance(job, Collector):
+                job.discard()
+        try:
+            self.wait()
+        except ExitMissing:
+            if not failing:  # what is being raised already says more
+                raise
+        finally:
+            if jobs:
+                # Somebody whom the command left behind may hold the streams.
+                self.process.close()
+                for job in jobs:
+                    job.done.wait()
+
+    def __del__(self) -> None:
+        if getattr(self, "_process", None) is None:
+            return  # it never started
+        if self.returncode is None and not self._lost:
+            warnings.warn(
+                f"process {self.pid} is still running", ResourceWarning, stacklevel=2, source=self
+            )
+        # As for a child that nobody holds any more, its pipes end, and it goes on by itself.
+        if self._input is not None:
+            self._input.stop()
+        if self._collectors is None:
+            for file in (self.stdin, self.stdout, self.stderr):
+                if file is not None:
+                    close_quietly(file)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        text = f"<{type(self).__name__}: returncode: {self.returncode} args: {self.args!r}>"
+        return text if len(text) <= 80 else f"{text[:76]}...>"
+
+
+def _raise_error(*works: Feeder | Collector | OutputCopier | None) -> None:
+    """Raise, once, what went wrong with one of them."""
+    for work in works:
+        if work is not None and work.error is not None:
+            error, work.error = work.error, None
+            try:
+                raise error
+            finally:
+                del error  # or this frame and the exception would keep each other
+
+
+def _refuse(**given: bool) -> None:
+    for name, is_given in given.items():
+        if is_given:
+            raise ValueError(f"{name} cannot be done for a command at a distance")
+
+
+def _locale_encoding() -> str:
+    import locale  # takes its time
+
+    # Named, because a TextIOWrapper without a name may ask for the file's descriptor.
+    return locale.getpreferredencoding(False)
+
+
+def _command_line(args: CommandLine, shell: bool, executable: StrOrBytesPath | None) -> list[str]:
+    if isinstance(args, (str, bytes, os.PathLike)):
+        line = [os.fsdecode(args)]
+    else:
+        line = [os.fsdecode(arg) for arg in args]
+    if shell:
+        return [os.fsdecode(executable or _SHELL), "-c", *line]
+    if executable is not None and os.fsdecode(executable) != line[0]:
+        raise ValueError(
+            "executable cannot be done for a command at a distance, unless it is a shell: "
+            "the name that a program sees as its own is that of its file"
+        )
+    if not line[0]:
+        raise start_error(errno.ENOENT, line[0])
+    return line
+
+
+def _environment(env: _Env | None) -> tuple[str, ...]:
+    entries = []
+    for key, value in (env or {}).items():
+        name = os.fsdecode(key)
+        if not name or "=" in name:
+            raise ValueError(f"env: illegal environment variable name {name!r}")
+        entries.append(f"{name}={os.fsdecode(value)}")
+    return tuple(entries)
+
+
+def _number(name: str, who: str | int | None, local: bool) -> int:
+    """Return a start message's uid or gid, where 0 stands for that of the server."""
+    if who is None:
+        return 0
+    if isinstance(who, str):
+        if not local:
+            raise ValueError(f"{name}: {who!r} has a number that only its own machine knows")
+        # Not on Windows.
+        import grp
+        import pwd
+
+        who = pwd.getpwnam(who).pw_uid if name == "user" else grp.getgrnam(who).gr_gid
+    elif not isinstance(who, int):
+        raise TypeError(f"{name} must be a string or an integer, not {type(who).__name__}")
+    if who < 0:
+        raise ValueError(f"{name} cannot be negative, got {who}")
+    if who == 0 and not (local and (os.geteuid() if name == "user" else os.getegid()) == 0):
+        raise ValueError(f"{name}: 0 cannot be asked for, it stands for the server's own")
+    return who
+
+
+def _endpoint(name: str, file: File, inherited: int, undo: contextlib.ExitStack) -> int:
+    """Return ``PIPE``, ``DEVNULL``, or a descriptor of our own for where a stream goes.
+
+    As for a child, the caller may close the file as soon as the command runs.
+    """
+    if file in (PIPE, DEVNULL):
+        return file
+    if file == STDOUT:
+        raise ValueError(f"{name}: STDOUT can only be used for stderr")
+    if file is None:
+        try:
+            descriptor = os.dup(inherited)
+        except OSError:
+            return DEVNULL  # we have none ourselves
+    else:
+        descriptor = os.dup(file if isinstance(file, int) else file.fileno())
+    if _is_null_device(descriptor):
+        os.close(descriptor)
+        return DEVNULL
+    undo.callback(os.close, descriptor)
+    return descriptor
+
+
+def _is_null_device(descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
+
+
+def _start(execer: Execer | None, url: str | None, command: Command) -> Process:
+    if execer is not None:
+        return execer.start(command)
+    if url is not None:
+        with connect(url) as server:
+            return server.start(command)
+    return LocalExecer().start(command)
+
+
+def _break_pipe(process: Process) -> None:
+    """Do what a kernel does to a command that writes to a pipe without a reader."""
+    with contextlib.suppress(OSError, ValueError):  # no signals there: what it writes is dropped
+        process.send_signal(signals.SIGPIPE)
+
+
+@overload
+def run(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    stdout: File = None,
+    stderr: File = None,
+    *,
+    input: str | None = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    text: Literal[True],
+    universal_newlines: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    **options: Unpack[Options],
+) -> CompletedProcess[str]: ...
+@overload
+def run(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    stdout: File = None,
+    stderr: File = None,
+    *,
+    input: str | None = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    text: bool | None = None,
+    universal_newlines: bool | None = None,
+    encoding: str,
+    errors: str | None = None,
+    **options: Unpack[Options],
+) -> CompletedProcess[str]: ...
+@overload
+def run(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    stdout: File = None,
+    stderr: File = None,
+    *,
+    input: str | None = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    text: bool | None = None,
+    universal_newlines: bool | None = None,
+    encoding: str | None = None,
+    errors: str,
+    **options: Unpack[Options],
+) -> CompletedProcess[str]: ...
+@overload
+def run(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    stdout: File = None,
+    stderr: File = None,
+    *,
+    input: str | None = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    text: bool | None = None,
+    universal_newlines: Literal[True],
+    encoding: str | None = None,
+    errors: str | None = None,
+    **options: Unpack[Options],
+) -> CompletedProcess[str]: ...
+@overload
+def run(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    stdout: File = None,
+    stderr: File = None,
+    *,
+    input: ReadableBuffer | None = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    text: Literal[False] | None = None,
+    universal_newlines: Literal[False] | None = None,
+    encoding: None = None,
+    errors: None = None,
+    **options: Unpack[Options],
+) -> CompletedProcess[bytes]: ...
+@overload
+def run(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    stdout: File = None,
+    stderr: File = None,
+    *,
+    input: ReadableBuffer | str | None = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **options: Unpack[AnyOptions],
+) -> CompletedProcess[Any]: ...
+def run(
+    *popenargs: Any,
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Run a command to its end; see :func:`subprocess.run`, and :class:`Popen` for the arguments.
+
+    Blocks until the command has ended. One that has not in time, or whose run is interrupted, is
+    killed. A Ctrl-C is passed on to it a moment before.
+
+    Args:
+        input: What to write to its stdin.
+        capture_output: Pipe stdout and stderr.
+        timeout: Seconds it may take.
+        check: Raise ``CalledProcessError`` unless it ends with status 0.
+
+    Raises:
+        TimeoutExpired: It took longer.
+        CalledProcessError: It failed, and ``check`` is true.
+        ExitMissing: The connection ended before the exit status came.
+        OSError, ConnectError, ValueError: As :class:`Popen`.
+    """
+    if input is not None:
+        if kwargs.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        kwargs["stdin"] = PIPE
+    if capture_output:
+        if kwargs.get("stdout") is not None or kwargs.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
+        kwargs["stdout"] = kwargs["stderr"] = PIPE
+    with ending(*popenargs, **kwargs) as process:
+        out, err = process.communicate(input, timeout)
+    code = process.returncode
+    assert code is not None
+    if check and code:
+        raise CalledProcessError(code, process.args, out, err)
+    return CompletedProcess(process.args, code, out, err)
+
+
+@contextlib.contextmanager
+def ending(*popenargs: Any, **kwargs: Any) -> Iterator[Popen[Any]]:
+    """A process that does not survive what is raised in the block."""
+    with cast("Any", Popen)(*popenargs, **kwargs) as process:
+        process._forward_interrupt = True
+        try:
+            yield process
+        except BaseException:  # Ctrl-C, too
+            process._abandon()
+            raise
+
+
+def call(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    stdout: File = None,
+    stderr: File = None,
+    *,
+    timeout: float | None = None,
+    **options: Unpack[AnyOptions],
+) -> int:
+    """Run a command to its end and return its exit status; as :func:`run` in all else."""
+    with ending(args, bufsize, executable, stdin, stdout, stderr, **options) as process:
+        return process.wait(timeout)
+
+
+def check_call(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    stdout: File = None,
+    stderr: File = None,
+    *,
+    timeout: float | None = None,
+    **options: Unpack[AnyOptions],
+) -> int:
+    """Run a command to its end; as :func:`call`, but raise ``CalledProcessError`` if it fails."""
+    code = call(args, bufsize, executable, stdin, stdout, stderr, timeout=timeout, **options)
+    if code:
+        raise CalledProcessError(code, args)
+    return 0
+
+
+@overload
+def check_output(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    *,
+    stderr: File = None,
+    input: str | None = None,
+    timeout: float | None = None,
+    text: Literal[True],
+    universal_newlines: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    **options: Unpack[Options],
+) -> str: ...
+@overload
+def check_output(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    *,
+    stderr: File = None,
+    input: str | None = None,
+    timeout: float | None = None,
+    text: bool | None = None,
+    universal_newlines: bool | None = None,
+    encoding: str,
+    errors: str | None = None,
+    **options: Unpack[Options],
+) -> str: ...
+@overload
+def check_output(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    *,
+    stderr: File = None,
+    input: str | None = None,
+    timeout: float | None = None,
+    text: bool | None = None,
+    universal_newlines: bool | None = None,
+    encoding: str | None = None,
+    errors: str,
+    **options: Unpack[Options],
+) -> str: ...
+@overload
+def check_output(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    *,
+    stderr: File = None,
+    input: str | None = None,
+    timeout: float | None = None,
+    text: bool | None = None,
+    universal_newlines: Literal[True],
+    encoding: str | None = None,
+    errors: str | None = None,
+    **options: Unpack[Options],
+) -> str: ...
+@overload
+def check_output(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    *,
+    stderr: File = None,
+    input: ReadableBuffer | None = None,
+    timeout: float | None = None,
+    text: Literal[False] | None = None,
+    universal_newlines: Literal[False] | None = None,
+    encoding: None = None,
+    errors: None = None,
+    **options: Unpack[Options],
+) -> bytes: ...
+@overload
+def check_output(
+    args: CommandLine,
+    bufsize: int = -1,
+    executable: StrOrBytesPath | None = None,
+    stdin: File = None,
+    *,
+    stderr: File = None,
+    input: ReadableBuffer | str | None = None,
+    timeout: float | None = None,
+    **options: Unpack[AnyOptions],
+) -> Any: ...
+def check_output(*popenargs: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+    """Run a command to its end and return its output; as :func:`run` in all else.
+
+    Raises:
+        CalledProcessError: It failed; ``output`` is what it wrote.
+    """
+    for name in ("stdout", "check"):
+        if name in kwargs:
+            raise ValueError(f"{name} argument not allowed, it will be overridden.")
+    if "input" in kwargs and kwargs["input"] is None:
+        # No input is an empty one here, not ours; the type has to fit.
+        is_text = any(map(kwargs.get, ("text", "universal_newlines", "encoding", "errors")))
+        kwargs["input"] = "" if is_text else b""
+    kwargs |= {"stdout": PIPE, "timeout": timeout, "check": True}
+    return cast("Any", run)(*popenargs, **kwargs).stdout
+
+
+def getstatusoutput(
+    cmd: str | bytes,
+    *,
+    encoding: str | None = None,
+    errors: str | None = None,
+    execer: Execer | None = None,
+    url: str | None = None,
+) -> tuple[int, str]:
+    """Run a shell's command line; return its exit status and all its output, errors included.
+
+    One newline at the end is taken off. Blocks and raises as :func:`run`.
+    """
+    result = run(
+        cmd,
+        shell=True,
+        text=True,
+        stdout=PIPE,
+        stderr=STDOUT,
+        encoding=encoding,
+        errors=errors,
+        execer=execer,
+        url=url,
+    )
+    return result.returncode, result.stdout.removesuffix("\n")
+
+
+def getoutput(
+    cmd: str | bytes,
+    *,
+    encoding: str | None = None,
+    errors: str | None = None,
+    execer: Execer | None = None,
+    url: str | None = None,
+) -> str:
+    """Return what :func:`getstatusoutput` does, without the exit status."""
+    return getstatusoutput(cmd, encoding=encoding, errors=errors, execer=execer, url=url)[1]
