@@ -10,6 +10,7 @@ module's own buffers on top, so that ``read``, ``read1``, ``readline``, iteratio
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import select
@@ -187,6 +188,8 @@ class DescriptorWriter(_Descriptor):
     def write(self, data: ReadableBuffer, /) -> int:
         self._check_open()
         view = memoryview(data).cast("B")
+        if self._terminal and len(view) and _left(self._fd):
+            _broken("the command has ended")
         written = 0
         while written < len(view):
             rest = view[written:]
@@ -219,7 +222,8 @@ class DescriptorWriter(_Descriptor):
     def close(self) -> None:
         if not self.closed:
             try:
-                self.send_eof()
+                with contextlib.suppress(BrokenPipeError):  # nobody is left to be told
+                    self.send_eof()
             finally:
                 super().close()
 
@@ -506,8 +510,15 @@ def no_writer() -> io.BufferedWriter:
     return _NoWriter(_Sink())
 
 
-def _broken() -> NoReturn:
-    raise BrokenPipeError("the process is closed")
+def _left(master: int) -> bool:
+    """Whether every process has left the terminal; its kernel would take what we write then."""
+    poll = select.poll()
+    poll.register(master, 0)
+    return bool(poll.poll(0))  # POLLHUP, which need not be asked for
+
+
+def _broken(reason: str = "the process is closed") -> NoReturn:
+    raise BrokenPipeError(errno.EPIPE, reason)
 
 
 def close_quietly(file: io.IOBase) -> None:
