@@ -83,13 +83,14 @@ class Task:
         assert not self.thread.is_alive(), f"{self.thread.name} still runs"
 
 
-def blocked(task: Task) -> None:
+def blocked(task: Task | threading.Thread) -> None:
     """Wait until the thread of a task sleeps in the kernel, and seems to stay there.
 
     Nothing tells from outside that a call has come to the point where it blocks; this does as
     well as can be, so that what is to wake the thread mostly finds it asleep.
     """
-    path = Path(f"/proc/self/task/{task.thread.native_id}/stat")
+    thread = task.thread if isinstance(task, Task) else task
+    path = Path(f"/proc/self/task/{thread.native_id}/stat")
 
     def asleep() -> bool:
         return path.read_bytes().rpartition(b")")[2].split()[0] == b"S"
@@ -97,7 +98,7 @@ def blocked(task: Task) -> None:
     asleep_since = 0.0
     deadline = time.monotonic() + SECONDS
     while not asleep_since or time.monotonic() - asleep_since < 0.05:
-        assert task.running, "the call returned instead of blocking"
+        assert thread.is_alive(), "the call returned instead of blocking"
         assert time.monotonic() < deadline, "the call never blocked"
         if not asleep():
             asleep_since = 0.0
@@ -246,7 +247,8 @@ class MemoryExecer(Execer):
         self._threads: list[threading.Thread] = []
 
     def start(self, command: Command) -> Process:
-        return self.connect().start(command)
+        with self.connect() as execer:
+            return execer.start(command)
 
     def connect(self, **options: Any) -> RemoteExecer:
         """One more connection, for one command."""
