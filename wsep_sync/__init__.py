@@ -14,6 +14,17 @@ Wire-compatible with wsep v0.2.4::
 
 from __future__ import annotations
 
+import importlib
+from subprocess import (
+    DEVNULL,
+    PIPE,
+    STDOUT,
+    CalledProcessError,
+    CompletedProcess,
+    TimeoutExpired,
+)
+from typing import TYPE_CHECKING
+
 from .errors import (
     ConnectError,
     ExitError,
@@ -32,15 +43,41 @@ from .remote import RemoteExecer, connect
 from .server import Options, Server, serve
 from .session import Session, SessionInfo, State
 
+if TYPE_CHECKING:
+    from .fan_out import Outcome
+    from .fan_out import map as map
+    from .popen import Popen, call, check_call, check_output, getoutput, getstatusoutput, run
+
+# Imported when they are first asked for: nobody should wait for a face that is not used.
+_LAZY = {
+    "Outcome": "fan_out",
+    "Popen": "popen",
+    "call": "popen",
+    "check_call": "popen",
+    "check_output": "popen",
+    "getoutput": "popen",
+    "getstatusoutput": "popen",
+    "map": "fan_out",
+    "run": "popen",
+}
+
+# Without map: a star import must not take the built-in one away.
 __all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "CalledProcessError",
     "Command",
+    "CompletedProcess",
     "ConnectError",
     "Execer",
     "ExitError",
     "ExitMissing",
     "LocalExecer",
     "Options",
+    "Outcome",
     "OutputUnread",
+    "Popen",
     "Process",
     "ProtocolError",
     "RemoteExecer",
@@ -50,10 +87,29 @@ __all__ = [
     "SessionInfo",
     "StartError",
     "State",
+    "TimeoutExpired",
     "TransportClosed",
     "WsepError",
+    "call",
+    "check_call",
+    "check_output",
     "connect",
+    "getoutput",
+    "getstatusoutput",
+    "run",
     "serve",
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
