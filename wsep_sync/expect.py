@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import errno
 import io
 import os
 import signal as signals
@@ -25,11 +24,12 @@ from typing import Any, TypeAlias
 import pexpect
 from pexpect.spawnbase import SpawnBase
 
-from .errors import ExitError, StartError, WsepError, start_error
+from .errors import ExitError, WsepError
 from .local import LocalExecer
 from .messages import Command
+from .prelude import Prelude
 from .process import Execer, Process
-from .remote import CONNECT_TIMEOUT, connect
+from .remote import connect
 from .streams import DescriptorWriter, close_quietly
 from .wakeup import READ, Wakeup, wait_for
 
@@ -49,21 +49,6 @@ _CHUNK = 1 << 16
 # The characters that a new terminal has for them (POSIX leaves it open; every system has these).
 _INTERRUPT = b"\x03"
 _END_OF_FILE = b"\x04"
-
-# Runs "$@" on a terminal without echo. First it says in a number what is to be raised, for once
-# the shell runs, a missing command is no error of starting any more. (dash does not pass on
-# environment variables whose names are no shell identifiers.)
-_WITHOUT_ECHO = """\
-stty -echo 2>/dev/null || { printf '1;'; exit 1; }
-case $1 in
-*/*) if test -x "$1" && test ! -d "$1"; then e=0; elif test -e "$1"; then e=13; else e=2; fi ;;
-*) if command -v -- "$1" >/dev/null; then e=0; else e=2; fi ;;
-esac
-printf '%s;' "$e"
-test "$e" = 0 || exit 127
-exec "$@"
-"""
-_START_ERRORS = {b"2": errno.ENOENT, b"13": errno.EACCES}
 
 
 class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
@@ -85,8 +70,8 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         cwd: Directory to run in.
         env: Environment variables that are *added* to those of the machine the command runs on,
             where pexpect would replace them.
-        echo: False turns the terminal's echo off before the command starts. This is done by
-            ``sh`` and ``stty``, which have to be where the command runs.
+        echo: False turns the terminal's echo off before the command starts. A shell does this in
+            the command's place, so ``sh`` and ``stty`` have to be where the command runs.
         encoding: ``None`` for bytes, or what the terminal speaks: ``"utf-8"``.
         codec_errors: What to do with bytes that are not in the encoding; see :mod:`codecs`.
         dimensions: Rows and columns of the terminal; ``None`` is (24, 80).
@@ -170,7 +155,6 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         # A remote terminal's lines end in this, whatever those of this machine end in.
         self.linesep = b"\n" if encoding is None else "\n"
         self.delaybeforesend: float | None = None
-        self.delayafterread = None
         self.delayafterclose = self.delayafterterminate = 0.5
         self.STDIN_FILENO, self.STDOUT_FILENO, self.STDERR_FILENO = 0, 1, 2
         self.str_last_chars = 100
@@ -182,46 +166,25 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         self.name = f"<{' '.join(argv)}>"
         self._size = (rows, cols)
         self._writer: threading.Thread | None = None
-        program, arguments = _argv(argv, echo)
-        self.process = _start(
-            Command(
-                program,
-                tuple(arguments),
-                id=id,
-                tty=True,
-                stdin=True,
-                rows=rows,
-                cols=cols,
-                env=_environment(env),
-                working_dir=os.fspath(cwd) if cwd is not None else "",
-            ),
-            execer,
-            url,
+        started = Command(
+            argv[0],
+            tuple(argv[1:]),
+            id=id,
+            tty=True,
+            stdin=True,
+            rows=rows,
+            cols=cols,
+            env=_environment(env),
+            working_dir=os.fspath(cwd) if cwd is not None else "",
         )
-        if not echo:
-            try:
-                self._wait_for_start()
-            except BaseException:
-                self.process.close()
-                raise
+        prelude = Prelude(echo=echo)
+        self.process = _start(prelude.wrap(started) if prelude else started, execer, url)
+        if prelude:
+            # From then on nothing is echoed, however soon it is sent.
+            prelude.check_started(self.process, started)
         self.pid = self.process.pid
         self.terminated = False
         self.closed = False
-
-    def _wait_for_start(self) -> None:
-        """Read what the script says before it becomes the command."""
-        deadline = time.monotonic() + CONNECT_TIMEOUT
-        answer = b""
-        while not answer.endswith(b";"):
-            byte = self._receive(1, max(0.0, deadline - time.monotonic()))
-            if not byte:
-                raise StartError(f"no answer from the shell that turns the echo off: {answer!r}")
-            answer += byte
-        code = answer[:-1]
-        if code in _START_ERRORS:
-            raise start_error(_START_ERRORS[code], self.command)
-        if code != b"0":
-            raise StartError("echo=False needs stty where the command runs")
 
     def __del__(self) -> None:
         if not getattr(self, "closed", True) and not self.terminated:
@@ -527,7 +490,6 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         if self.encoding is None:
             return bytes(data)
         partial: bytes = self._decoder.getstate()[0]
-        self._decoder.reset()
         return bytes(data.encode(self.encoding, self.codec_errors)) + partial
 
     def _show(self, data: bytes) -> None:
@@ -543,8 +505,12 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         left = threading.Event()  # set when the person has
         failures: list[BaseException] = []
 
+        # Where a character of the output is split, reading goes on with it, before and after.
+        received, filtered = self._log_decoder(), self._log_decoder()
+        if self.encoding is not None:
+            received.setstate(self._decoder.getstate())
+
         def show_output() -> None:
-            log = self._logger("read")
             try:
                 while not left.is_set():
                     data = self._receive(_CHUNK, 0.1)
@@ -552,9 +518,11 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
                         continue
                     if not data:
                         return
+                    text = received.decode(data)
                     if output_filter is not None:
                         data = output_filter(data)
-                    log(data)
+                        text = filtered.decode(data)
+                    self._log(text, "read")
                     self._show(data)
             except BaseException as error:
                 failures.append(error)
@@ -570,13 +538,15 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         finally:
             left.set()
             output.join()
+            if self.encoding is not None:
+                self._decoder.setstate(received.getstate())
         if failures:
             raise failures.pop()
 
     def _send_keys(
         self, escape_character: str | None, input_filter: Filter | None, ended: Wakeup
     ) -> None:
-        log = self._logger("send")
+        decoder = self._log_decoder()
         escape = None if escape_character is None else escape_character.encode("latin-1")
         write = self.process.stdin.raw.write
         escaped = False
@@ -589,19 +559,18 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             if escape is not None:
                 data, found, _ = data.partition(escape)
                 escaped = bool(found)
-            log(data)
+            self._log(decoder.decode(data), "send")
             try:
                 _write_all(write, data)
             except BrokenPipeError:  # the command has ended: the last of its output is on its way
                 wait_for(ended.fileno(), READ, None)
                 return
 
-    def _logger(self, direction: str) -> Callable[[bytes], None]:
-        """Return what logs bytes, as text where text is logged."""
+    def _log_decoder(self) -> Any:
+        """Return what makes bytes into what is logged, one piece after the other."""
         if self.encoding is None:
-            return lambda data: self._log(data, direction)
-        decoder = codecs.getincrementaldecoder(self.encoding)("replace")
-        return lambda data: self._log(decoder.decode(data), direction)
+            return self._decoder  # which leaves them as they are
+        return codecs.getincrementaldecoder(self.encoding)("replace")
 
     # The end
 
@@ -729,12 +698,6 @@ def _start(command: Command, execer: Execer | None, url: str | None) -> Process:
         return LocalExecer().start(command)
     with connect(url) as remote:
         return remote.start(command)
-
-
-def _argv(argv: list[str], echo: bool) -> tuple[str, list[str]]:
-    if echo:
-        return argv[0], argv[1:]
-    return "/bin/sh", ["-c", _WITHOUT_ECHO, "sh", *argv]
 
 
 def _environment(env: Mapping[str, str] | None) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """What a shell does at the other end before it becomes the command.
 
-A few things that a caller of ``subprocess`` may ask for have no place in a start message: both
-outputs in one, a umask, an environment with nothing else in it. They have to happen where the
-command runs, so a POSIX shell does them there and then executes the command in its own place: same
-process id, same group, same signals.
+A few things that a caller of ``subprocess`` or ``pexpect`` may ask for have no place in a start
+message: both outputs in one, a umask, an environment with nothing else in it, no echo. They have to
+happen where the command runs, so a POSIX shell does them there and then executes the command in its
+own place: same process id, same group, same signals.
 
 Once the shell has the command's place, a missing command would be its exit status 127, which a
 command may have for reasons of its own. So the shell looks for the command first and says what it
@@ -24,6 +24,8 @@ from .process import Process
 __all__ = ["Prelude"]
 
 _SHELL = "/bin/sh"
+
+_NO_ECHO = "stty -echo 2>/dev/null || { echo stty >&2; exit 127; }\n"
 
 # $1: the names of the environment to keep. Only names are ever put into an argument, since
 # arguments can be read by every user, and values may be secret. The variables of the shell itself
@@ -79,14 +81,16 @@ class Prelude:
         merge: Send the error output where the output goes.
         umask: File mode creation mask; -1 leaves it.
         clean_env: Let the command have the environment of :attr:`.Command.env` and no more.
+        echo: False lets its terminal not show what is typed.
     """
 
     merge: bool = False
     umask: int = -1
     clean_env: bool = False
+    echo: bool = True
 
     def __bool__(self) -> bool:
-        return self.merge or self.umask >= 0 or self.clean_env
+        return self.merge or self.umask >= 0 or self.clean_env or not self.echo
 
     def wrap(self, command: Command) -> Command:
         """Return the command that does this and then becomes ``command``.
@@ -103,6 +107,8 @@ class Prelude:
             script += _CLEAN
             if "PATH" not in names:
                 script += "unset PATH\n"
+        if not self.echo:
+            script += _NO_ECHO
         script += _LOOK
         if self.umask >= 0:
             script += f"umask {self.umask & 0o777:03o}\n"
@@ -116,7 +122,7 @@ class Prelude:
             if not _IDENTIFIER.fullmatch(name):
                 raise ValueError(
                     f"env: {name!r} is not a name that a shell passes on, as it has to with "
-                    "stderr=STDOUT, umask and clean_env"
+                    "stderr=STDOUT, umask, clean_env and echo=False"
                 )
         if self.clean_env and "=" in command.command:
             raise ValueError(f"clean_env cannot run a program with '=' in its name: {command}")
@@ -145,6 +151,8 @@ class Prelude:
             word = line.strip()
             if word in _ERRNOS:
                 raise start_error(_ERRNOS[word], command.command)
+            if word == b"stty":
+                raise StartError("echo=False needs stty(1), which is not there")
             if word and word != b"found":
                 raise StartError("clean_env needs env(1) and awk(1), which are not there")
         except BaseException:
