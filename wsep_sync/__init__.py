@@ -44,6 +44,7 @@ from .server import Options, Server, serve
 from .session import Session, SessionInfo, State
 
 if TYPE_CHECKING:
+    from .expect import spawn
     from .fan_out import Outcome
     from .fan_out import map as map
     from .popen import Popen, call, check_call, check_output, getoutput, getstatusoutput, run
@@ -59,6 +60,7 @@ _LAZY = {
     "getstatusoutput": "popen",
     "map": "fan_out",
     "run": "popen",
+    "spawn": "expect",
 }
 
 # Without map: a star import must not take the built-in one away.
@@ -98,6 +100,7 @@ __all__ = [
     "getstatusoutput",
     "run",
     "serve",
+    "spawn",
 ]
 
 __version__ = "0.1.0"
