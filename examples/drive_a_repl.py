@@ -36,9 +36,9 @@ def drive(url: str) -> None:
         python.expect_exact(">>> ")
 
         python.sendline("1 / 0")
-        match python.expect([r"\w+Error: [^\r]*", pexpect.TIMEOUT, pexpect.EOF], timeout=10):
+        match python.expect([r"(\w+Error: .*?)\r\n", pexpect.TIMEOUT, pexpect.EOF], timeout=10):
             case 0:
-                print("an error is an answer, too:", python.after)
+                print("an error is an answer, too:", python.match[1])
             case _:
                 raise SystemExit(f"not expected: {python.before!r}")
 
