@@ -30,10 +30,11 @@ if not sys.platform.startswith("linux"):
 # parent, and then the zombie of an orphan can't be told from one that the code under test forgot
 # to reap. What the mark misses is an orphan that was started with an environment of its own.)
 # A pytest that a test runs keeps the outer one's mark, so the outer one sees its leaks too.
-MARK = b"%s=%s" % (
-    b"WSEP_SYNC_TEST_RUN",
-    os.environ.setdefault("WSEP_SYNC_TEST_RUN", f"{os.getpid()}-{time.time_ns()}").encode(),
-)
+# A worker of pytest-xdist adds its name: what the others start is not its own.
+_run = os.environ.get("WSEP_SYNC_TEST_RUN") or f"{os.getpid()}-{time.time_ns()}"
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+os.environ["WSEP_SYNC_TEST_RUN"] = _run if _run.endswith(_worker) else f"{_run}-{_worker}"
+MARK = b"WSEP_SYNC_TEST_RUN=" + os.environ["WSEP_SYNC_TEST_RUN"].encode()
 
 # A shell starts background jobs with SIGINT ignored, and commands would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
