@@ -29,6 +29,9 @@ from wsep_sync.wsgi import UPGRADED, application
 # when to give up.
 SECONDS = 30.0
 
+# A user, and a group, that is not root.
+NOBODY = 65534
+
 _Result = TypeVar("_Result")
 
 

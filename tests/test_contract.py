@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 from helpers import (
+    NOBODY,
     SECONDS,
     MemoryExecer,
     Task,
@@ -39,8 +40,6 @@ from helpers import (
 
 from wsep_sync import Command, Execer, ExitError, LocalExecer, Process, StartError, connect
 from wsep_sync.process import CLOSE_GRACE
-
-NOBODY = 65534
 
 # Runs until the signal in its first argument comes; then says so, and exits with 5. A shell acts
 # on a signal while it waits for a job, not while it runs a command.
