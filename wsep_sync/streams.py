@@ -52,6 +52,11 @@ _IN_FLIGHT = 0.25
 _READ_BUFFER = 1 << 16
 
 
+# About what keeping a chunk costs, however small: a command that writes byte by byte would fill a
+# pipe of a megabyte with hundreds of them.
+_CHUNK_COST = 512
+
+
 class _Descriptor(io.RawIOBase):
     """What reading and writing a pipe or a terminal have in common.
 
@@ -265,7 +270,9 @@ class BoundedPipe:
         with self._lock:
             while (
                 self._chunks
-                and self._size + size > self.limit
+                and (
+                    self._size + size > self.limit or len(self._chunks) * _CHUNK_COST >= self.limit
+                )
                 and not self._reader_gone
                 and not self._ended
             ):
