@@ -588,6 +588,24 @@ def test_over_a_connection_in_memory() -> None:
         child.expect("hello\r\nhello\r\n")
 
 
+def test_attaching_to_a_session() -> None:
+    with (
+        listening() as listener,
+        spawn("cat", id="a name", url=listener.url) as first,
+    ):
+        first.sendline("hello")
+        first.expect("hello\r\nhello\r\n")
+        with spawn("cat", id="a name", url=listener.url) as second:
+            second.expect("hello\r\nhello\r\n")
+            second.sendline("both")
+            for child in (first, second):
+                child.expect("both\r\nboth\r\n")
+            second.sendeof()
+            for child in (first, second):
+                child.expect(pexpect.EOF)
+                assert child.exitstatus == 0
+
+
 class _FromElsewhere(Process):
     """A process of somebody else's execer, whose files are the io module's."""
 

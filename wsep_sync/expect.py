@@ -55,7 +55,8 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
     """A command on a terminal, and pexpect's methods to drive it.
 
     As in pexpect, an object is for one thread at a time; :meth:`close` may come from another, and
-    ends what blocks there. Used as a context manager, it is closed at the end of the block.
+    what blocks there sees the end of the output. Used as a context manager, it is closed at the
+    end of the block.
 
     Args:
         command: The program; without ``args``, a command line that is split as pexpect does
@@ -166,6 +167,9 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         self.name = f"<{' '.join(argv)}>"
         self._size = (rows, cols)
         self._writer: threading.Thread | None = None
+        # Held by who reads, so that close() in another thread does not take the files away under
+        # its hands. Nobody waits for it; a signal handler may read or close where its thread reads.
+        self._reading = threading.RLock()
         started = Command(
             argv[0],
             tuple(argv[1:]),
@@ -246,8 +250,13 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         ready = getattr(raw, "ready", None) or (
             lambda seconds: wait_for(raw.fileno(), READ, None, seconds)
         )
-        data: bytes | None = raw.read(size) if ready(timeout) else None
-        return data
+        try:
+            with self._reading:
+                data: bytes | None = raw.read(size) if ready(timeout) else None
+                return data
+        finally:
+            if self.closed:
+                self._close_files()
 
     def _decode(self, data: bytes) -> Any:
         text = self._decoder.decode(data, final=False)
@@ -684,8 +693,15 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         with contextlib.suppress(WsepError):
             self._reap(0)
         self.closed = True
-        for file in (self.process.stdout, self.process.stderr):
-            close_quietly(file)
+        self._close_files()
+
+    def _close_files(self) -> None:
+        if self._reading.acquire(blocking=False):  # else who reads does it, having seen the end
+            try:
+                close_quietly(self.process.stdout)
+                close_quietly(self.process.stderr)
+            finally:
+                self._reading.release()
 
 
 def _start(command: Command, execer: Execer | None, url: str | None) -> Process:
