@@ -264,9 +264,12 @@ class SocketTransport(Transport):
         except (TransportClosed, ProtocolError) as error:
             with self._state_lock:
                 self._ended = copy_error(error)
-            if isinstance(error, TransportClosed) and error.code != 1006:
-                # RFC 6455, section 5.5.1: answer a close frame with one, once.
-                self._send_close(1000 if error.code == 1005 else error.code, "")
+            if isinstance(error, TransportClosed):
+                if error.code == 1006:
+                    self._stream.shutdown()  # wakes who sends: nobody will take it
+                else:
+                    # RFC 6455, section 5.5.1: answer a close frame with one, once.
+                    self._send_close(1000 if error.code == 1005 else error.code, "")
             raise
 
     def _closed_error(self) -> TransportClosed:

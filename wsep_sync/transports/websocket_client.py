@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import socket
@@ -182,11 +183,10 @@ class WebSocketClientTransport(SocketTransport):
         self._fragments: bytearray | None = None
 
     def _message_frame(self, parts: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
-        return (websocket.ABNF.create_frame(b"".join(parts), _BINARY).format(),)
+        return (_frame(_BINARY, *parts),)
 
     def _close_frame(self, code: int, reason: str) -> bytes:
-        payload = struct.pack("!H", code) + reason.encode()
-        return websocket.ABNF.create_frame(payload, _CLOSE).format()
+        return bytes(_frame(_CLOSE, struct.pack("!H", code), reason.encode()))
 
     def _next_message(self) -> Buffer:
         while True:
@@ -199,8 +199,7 @@ class WebSocketClientTransport(SocketTransport):
             if frame.opcode in (_BINARY, _TEXT) and frame.fin and self._fragments is None:
                 return data
             if frame.opcode == _PING:
-                pong = websocket.ABNF.create_frame(data, _PONG).format()
-                self._stream.send_control(pong)
+                self._stream.send_control(bytes(_frame(_PONG, data)))
             elif frame.opcode == _CLOSE:
                 code = struct.unpack("!H", data[:2])[0] if len(data) >= 2 else 1005
                 raise TransportClosed(code, data[2:].decode(errors="replace"))
@@ -255,3 +254,31 @@ class _FrameReader(websocket.frame_buffer):
         else:
             self._start += bufsize
         return bytes(self._buffer[start : start + bufsize])
+
+
+def _frame(opcode: int, *parts: Buffer) -> bytearray:
+    """Return a client's frame, whole and masked (RFC 6455, sections 5.2 and 5.3).
+
+    The library's own way of masking, one operation on a number as long as the message, takes
+    eight times as long.
+    """
+    length = sum(len(part) for part in parts)
+    key = os.urandom(4)
+    if length < 126:
+        frame = bytearray(struct.pack("!BB4s", 0x80 | opcode, 0x80 | length, key))
+    elif length < 1 << 16:
+        frame = bytearray(struct.pack("!BBH4s", 0x80 | opcode, 0x80 | 126, length, key))
+    else:
+        frame = bytearray(struct.pack("!BBQ4s", 0x80 | opcode, 0x80 | 127, length, key))
+    start = len(frame)
+    for part in parts:
+        frame += part
+    for i, byte in enumerate(key):
+        lane = slice(start + i, None, 4)
+        frame[lane] = frame[lane].translate(_xor_table(byte))
+    return frame
+
+
+@functools.cache
+def _xor_table(key: int) -> bytes:
+    return bytes(byte ^ key for byte in range(256))
