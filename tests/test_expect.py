@@ -369,14 +369,18 @@ def test_interrupt(start: Start) -> None:
     assert (child.exitstatus, child.signalstatus) == (3, None)
 
 
+def cksum(data: bytes) -> bytes:
+    run = subprocess.run(["cksum"], input=data, stdout=subprocess.PIPE, check=True)
+    return run.stdout.strip()
+
+
 def test_what_is_sent_is_whole(start: Start) -> None:
     data = os.urandom(300_000)
     script = f"stty raw -echo; printf ready; head -c {len(data)} | cksum"
     child = start(*shell(script))
     child.expect("ready")
     assert child.send(data) == len(data)
-    expected = subprocess.run(["cksum"], input=data, stdout=subprocess.PIPE, check=True).stdout
-    child.expect_exact(expected.strip())
+    child.expect_exact(cksum(data))
 
 
 def test_sending_to_a_command_that_answers_before_it_reads_on(ours: Start) -> None:
@@ -390,26 +394,23 @@ def test_sending_to_a_command_that_answers_before_it_reads_on(ours: Start) -> No
 
 
 def test_the_rest_of_an_interrupted_send_goes_before_the_next(ours: Start) -> None:
-    child = ours(*shell("stty raw -echo; printf ready; kill -STOP $$; cksum"))
+    data, tail = os.urandom(4_000_000), b"the next"
+    count = len(data + tail)
+    child = ours(*shell(f"stty raw -echo; printf ready; kill -STOP $$; head -c {count} | cksum"))
     child.expect("ready")
-    main = threading.main_thread()
-    native = main.native_id
-    assert native is not None
 
     def interrupt() -> None:
-        writer = eventually(
-            lambda: [t for t in threading.enumerate() if t.name.startswith("wsep-send")],
+        eventually(
+            lambda: any(thread.name.startswith("wsep-send") for thread in threading.enumerate()),
             "a thread that sends",
-        )[0]
-        assert writer.is_alive()
-        signal.pthread_kill(main.ident or 0, signal.SIGINT)
+        )
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    data = os.urandom(4_000_000)
     with Task(interrupt), pytest.raises(KeyboardInterrupt):
         child.send(data)
     os.kill(child.pid, signal.SIGCONT)
-    assert child.send(b"tail") == 4
-    child.close()
+    assert child.send(tail) == len(tail)
+    child.expect_exact(cksum(data + tail))
 
 
 def test_sending_to_a_command_that_has_ended(ours: Start) -> None:

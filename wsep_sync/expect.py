@@ -166,7 +166,10 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         self.echo = echo
         self.name = f"<{' '.join(argv)}>"
         self._size = (rows, cols)
-        self._writer: threading.Thread | None = None
+        # Set once all that was sent is written. (Not Thread.join, after which a thread that a
+        # Ctrl-C ran past counts as ended in Python 3.10 to 3.12, though it runs.)
+        self._written = threading.Event()
+        self._written.set()
         # Held by who reads, so that close() in another thread does not take the files away under
         # its hands. Nobody waits for it; a signal handler may read or close where its thread reads.
         self._reading = threading.RLock()
@@ -318,7 +321,8 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         return self._write(self._encoder.encode(s, final=False))
 
     def _write(self, data: bytes) -> int:
-        self._finish_writing()  # of a send that was interrupted
+        self._wait_until_written()  # what an interrupted send left
+        self._written = written = threading.Event()
         raw = self.process.stdin.raw
         failures: list[BaseException] = []
 
@@ -327,27 +331,31 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
                 _write_all(raw.write, data)
             except BaseException as error:
                 failures.append(error)
+            finally:
+                written.set()
 
         # Blocks where the command does not read, while this thread reads what it puts out. It
         # ends when all is written, or when the command ends or is closed. A daemon, so that a
         # script that was interrupted can end.
-        self._writer = threading.Thread(target=write, name=f"wsep-send-{self.pid}", daemon=True)
-        self._writer.start()
-        self._finish_writing()
+        writer = threading.Thread(target=write, name=f"wsep-send-{self.pid}", daemon=True)
+        try:
+            writer.start()
+        except RuntimeError:  # there are too many
+            written.set()
+            raise
+        self._wait_until_written()
         if failures:
             raise failures.pop()
         return len(data)
 
-    def _finish_writing(self) -> None:
-        writer = self._writer
-        if writer is not None:
-            writer.join(0.01)  # nearly always long enough: then nothing is read
-            while writer.is_alive():
-                if self._keep_output(0.01):
-                    writer.join(0)
-                else:
-                    writer.join()
-            self._writer = None
+    def _wait_until_written(self) -> None:
+        written = self._written
+        reading = not written.wait(0.01)  # nearly always long enough: then nothing is read
+        while not written.is_set():
+            if reading:
+                reading = self._keep_output(0.01)
+            else:
+                written.wait()
 
     def sendline(self, s: Text = "") -> int:
         """Type a string and a newline; return how many bytes were sent."""
@@ -688,8 +696,7 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         elif not self.terminate():
             raise pexpect.ExceptionPexpect("Could not terminate the child.")
         self.process.close()
-        if self._writer is not None:  # of a send that was interrupted
-            self._writer.join(1.0)
+        self._written.wait(1.0)
         with contextlib.suppress(WsepError):
             self._reap(0)
         self.closed = True
