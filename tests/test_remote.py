@@ -1,0 +1,707 @@
+"""Commands at the other end of a WebSocket: what goes beyond the contract."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import io
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import websocket
+from helpers import (
+    SECONDS,
+    MemoryExecer,
+    Task,
+    alive,
+    blocked,
+    ends_processes,
+    eventually,
+    gone,
+    listening,
+    numbers,
+    read_until,
+    scripted,
+    sh,
+)
+
+from wsep_sync import (
+    Command,
+    ConnectError,
+    ExitError,
+    ExitMissing,
+    OutputUnread,
+    Process,
+    RemoteExecer,
+    StartError,
+    TransportClosed,
+    connect,
+    remote,
+)
+from wsep_sync.transports import sockets
+from wsep_sync.transports.base import Transport
+from wsep_sync.transports.memory import memory_pair
+
+Script = Callable[[Transport], None]
+
+PID = b'{"type":"pid","pid":7}\n'
+PID_WITH_ALL = b'{"type":"pid","pid":7,"features":["signal","stdin_mark"]}\n'
+EXIT_0 = b'{"type":"exit_code","exit_code":0,"error":""}\n'
+
+
+def stdout(body: bytes) -> bytes:
+    return b'{"type":"stdout"}\n' + body
+
+
+def stderr(body: bytes) -> bytes:
+    return b'{"type":"stderr"}\n' + body
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with listening() as listener:
+        yield listener.url
+
+
+@contextlib.contextmanager
+def against(script: Script, command: Command | None = None) -> Iterator[Process]:
+    """A process at a server that says the pid, and then does what the script says."""
+
+    def serve(transport: Transport) -> None:
+        transport.receive()
+        transport.send(PID)
+        script(transport)
+
+    with (
+        scripted(serve) as url,
+        connect(url) as execer,
+        execer.start(command or Command("any", stdin=True)) as process,
+    ):
+        yield process
+
+
+def drained(transport: Transport) -> list[bytes]:
+    """Receive until the end; return the messages, and at last the close code."""
+    messages = []
+    try:
+        while True:
+            messages.append(bytes(transport.receive()))
+    except TransportClosed as closed:
+        messages.append(b"%d" % closed.code)
+    return messages
+
+
+# A server that is the reference
+
+
+def hung_up_on(end: Callable[[Process], None]) -> tuple[list[bytes], Process]:
+    """Return what a reference server received when a process was ended, and the process."""
+    received: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
+    with against(lambda transport: received.put(drained(transport))) as process:
+        assert process.pid == 7
+        end(process)
+        return received.get(timeout=SECONDS), process
+
+
+def test_close_hangs_up_on_a_server_without_signals() -> None:
+    received, process = hung_up_on(lambda process: process.close())
+    assert received == [b"1000"]
+    with pytest.raises(ExitMissing):
+        process.wait(SECONDS)
+    assert process.stdout.read() == b""
+
+
+def test_kill_hangs_up_on_a_server_without_signals() -> None:
+    received, process = hung_up_on(lambda process: process.kill())
+    assert received == [b"1006"]
+    with pytest.raises(ExitMissing):
+        process.wait(SECONDS)
+
+
+def test_no_signal_is_sent_to_a_server_without_signals() -> None:
+    def end(process: Process) -> None:
+        with pytest.raises(io.UnsupportedOperation):
+            process.send_signal(signal.SIGTERM)
+        process.close()
+
+    assert hung_up_on(end)[0] == [b"1000"]
+
+
+def test_no_mark_is_sent_to_a_server_without_marks() -> None:
+    data = os.urandom(2_000_000)
+
+    def echo(transport: Transport) -> None:
+        got = b""
+        while (message := bytes(transport.receive())) != b'{"type":"close_stdin"}\n':
+            header, _, body = message.partition(b"\n")
+            assert json.loads(header) == {"type": "stdin"}
+            assert len(message) <= 64_000
+            got += body
+        assert got == data
+        transport.send(EXIT_0)
+
+    with against(echo) as process:
+        process.stdin.write(data)
+        process.stdin.close()
+        process.wait(SECONDS)
+
+
+def test_the_signal_in_words_alone() -> None:
+    def script(transport: Transport) -> None:
+        transport.send(b'{"type":"exit_code","exit_code":-1,"error":"signal: killed"}\n')
+
+    with against(script) as process, pytest.raises(ExitError) as caught:
+        process.wait(SECONDS)
+    assert (caught.value.exit_code, caught.value.signal) == (-1, signal.SIGKILL)
+
+
+# What comes from the server
+
+
+def test_unknown_messages_and_fields_are_ignored() -> None:
+    def script(transport: Transport) -> None:
+        transport.send(b'{"type":"weather","pid":8}\nrain')
+        transport.send(b'{"type":"stdout","colour":"red"}\na')
+        transport.send(b'{"TYPE":"stdout"}\nb')
+        transport.send(b'{"no":"type"}\n')
+        transport.send(stdout(b""))
+        transport.send(EXIT_0)
+
+    with against(script) as process:
+        assert process.stdout.read() == b"ab"
+        process.wait(SECONDS)
+
+
+def test_what_comes_after_the_exit_status_is_dropped() -> None:
+    def script(transport: Transport) -> None:
+        transport.send(stdout(b"early"))
+        transport.send(EXIT_0)
+        with contextlib.suppress(TransportClosed):
+            transport.send(stdout(b"late"))
+            transport.send(b'{"type":"exit_code","exit_code":9,"error":"late"}\n')
+
+    with against(script) as process:
+        process.wait(SECONDS)
+        assert process.stdout.read() == b"early"
+        process.wait(SECONDS)
+
+
+def test_the_client_closes_after_the_exit_status() -> None:
+    received: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
+
+    def script(transport: Transport) -> None:
+        transport.send(EXIT_0)
+        received.put(drained(transport))
+
+    with against(script):
+        assert received.get(timeout=SECONDS) == [b"1000"]
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "code"),
+    [
+        (b"no json\n", 1011),
+        (b"[]\n", 1011),
+        (b'{"type":1}\n', 1011),
+        (b'{"type":"exit_code","exit_code":"0"}\n', 1011),
+        (b'{"type":"exit_code","exit_code":0,"signal":"TERM"}\n', 1011),
+        (b"\xff\xfe", 1011),
+        (b"", 1011),
+        (stdout(bytes(64_000)), 1009),
+    ],
+)
+def test_nonsense_from_the_server(nonsense: bytes, code: int) -> None:
+    received: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
+
+    def script(transport: Transport) -> None:
+        transport.send(stdout(b"sense"))
+        transport.send(nonsense)
+        received.put(drained(transport))
+
+    with against(script) as process:
+        with pytest.raises(ExitMissing):
+            process.wait(SECONDS)
+        assert received.get(timeout=SECONDS) == [b"%d" % code]
+        assert process.stdout.read(5) == b"sense"
+        with pytest.raises(ExitMissing):
+            process.stdout.read(1)
+
+
+# Starts that fail
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "filename"),
+    [
+        ("start command: exec any: permission denied", PermissionError, "any"),
+        (
+            'start command: exec: "any": executable file not found in $PATH',
+            FileNotFoundError,
+            "any",
+        ),
+        ("start command: fork/exec /bin/any: exec format error", OSError, "any"),
+        ("start command: chdir /dir: not a directory", NotADirectoryError, "/dir"),
+        ("start command: chdir /dir: no such file or directory", FileNotFoundError, "/dir"),
+    ],
+)
+def test_a_refusal_with_a_cause(reason: str, kind: type[OSError], filename: str) -> None:
+    def refuse(transport: Transport) -> None:
+        transport.receive()
+        transport.close(1011, reason)
+
+    with scripted(refuse) as url, connect(url) as execer:
+        with pytest.raises(StartError) as caught:
+            execer.start(Command("any", working_dir="/dir"))
+        assert isinstance(caught.value, kind)
+        assert caught.value.filename == filename
+
+
+def test_a_refusal_in_other_words() -> None:
+    def refuse(transport: Transport) -> None:
+        transport.receive()
+        transport.close(1011, "not on a Monday")
+
+    with (
+        scripted(refuse) as url,
+        connect(url) as execer,
+        pytest.raises(StartError, match="not on a Monday"),
+    ):
+        execer.start(Command("any"))
+
+
+def test_the_connection_ends_before_the_pid() -> None:
+    def script(transport: Transport) -> None:
+        transport.receive()
+        transport.abort()
+
+    with scripted(script) as url, connect(url) as execer:
+        with pytest.raises(TransportClosed) as caught:
+            execer.start(Command("any"))
+        assert caught.value.code == 1006
+
+
+def test_the_connection_ended_before_the_start() -> None:
+    with (
+        scripted(lambda transport: transport.close(1001, "enough")) as url,
+        connect(url) as execer,
+        pytest.raises(TransportClosed) as caught,
+    ):
+        execer.start(Command("any"))
+    assert caught.value.code == 1001
+
+
+def test_no_pid_within_the_timeout() -> None:
+    with (
+        scripted(lambda transport: drained(transport) and None) as url,
+        connect(url, timeout=0.2) as execer,
+        pytest.raises(StartError, match="no answer"),
+    ):
+        execer.start(Command("any"))
+
+
+@pytest.mark.parametrize(
+    "first", [stdout(b"out"), EXIT_0, b"HTTP/1.1 200 OK", b'{"type":"pid","pid":"7"}\n']
+)
+def test_something_else_instead_of_the_pid(first: bytes) -> None:
+    def script(transport: Transport) -> None:
+        transport.receive()
+        transport.send(first)
+        assert drained(transport) == [b"1011"]
+
+    with (
+        scripted(script) as url,
+        connect(url) as execer,
+        pytest.raises(StartError, match="not a wsep server"),
+    ):
+        execer.start(Command("any"))
+
+
+def test_unknown_messages_before_the_pid_are_ignored() -> None:
+    def script(transport: Transport) -> None:
+        transport.receive()
+        transport.send(b'{"type":"weather"}\n')
+        transport.send(PID)
+        transport.send(EXIT_0)
+
+    with (
+        scripted(script) as url,
+        connect(url) as execer,
+        execer.start(Command("any")) as process,
+    ):
+        assert process.pid == 7
+        process.wait(SECONDS)
+
+
+def test_a_start_that_fits_no_message(url: str) -> None:
+    with connect(url) as execer:
+        with pytest.raises(StartError) as caught:
+            execer.start(Command("echo", ["x" * 100] * 640))
+        assert isinstance(caught.value, OSError)
+        assert caught.value.errno == errno.E2BIG
+        # Nothing was sent, and the connection is as good as before.
+        with execer.start(Command("echo", ["x" * 100] * 600)) as process:
+            assert len(process.stdout.read()) == 60_600
+
+
+# The connection is lost
+
+
+@pytest.mark.parametrize("end", ["cut", 1000, 1001, 1011])
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param([], id="after the pid"),
+        pytest.param([stdout(b"out")], id="after an output"),
+        pytest.param([stderr(b"err"), stdout(b"out")], id="after both outputs"),
+    ],
+)
+def test_the_connection_is_lost(before: list[bytes], end: str | int) -> None:
+    def script(transport: Transport) -> None:
+        for message in before:
+            transport.send(message)
+        if isinstance(end, int):
+            transport.close(end, "the reason")
+        else:
+            transport.abort()
+
+    with against(script) as process:
+        with pytest.raises(ExitMissing) as caught:
+            process.wait(SECONDS)
+        if isinstance(end, int):
+            assert str(end) in str(caught.value)
+            assert "the reason" in str(caught.value)
+        # What had come can still be read; then the loss shows, and no end of the file.
+        for file, message in ((process.stdout, stdout(b"out")), (process.stderr, stderr(b"err"))):
+            if message in before:
+                assert file.read1() == message[-3:]
+            for _ in range(2):
+                with pytest.raises(ExitMissing):
+                    file.read1()
+        with pytest.raises(BrokenPipeError):
+            process.stdin.write(b"text") and process.stdin.flush()
+        with pytest.raises(ExitMissing):
+            process.wait(SECONDS)
+
+
+def test_the_loss_wakes_who_reads_and_who_waits() -> None:
+    lose = threading.Event()
+
+    def script(transport: Transport) -> None:
+        lose.wait(SECONDS)
+        transport.abort()
+
+    with (
+        against(script) as process,
+        Task(process.stdout.read) as out,
+        Task(process.stderr.readline) as err,
+        Task(process.wait) as waiting,
+    ):
+        for task in (out, err, waiting):
+            blocked(task)
+        lose.set()
+        for task in (out, err, waiting):
+            with pytest.raises(ExitMissing):
+                task.result()
+
+
+def test_the_loss_wakes_who_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "CLOSE_TIMEOUT", 10 * SECONDS)  # does not count here
+    lose = threading.Event()
+
+    def script(transport: Transport) -> None:
+        lose.wait(SECONDS)
+        transport.abort()
+
+    with against(script) as process, Task(process.stdin.write, bytes(50_000_000)) as writing:
+        blocked(writing)
+        lose.set()
+        with pytest.raises(BrokenPipeError):
+            writing.result()
+
+
+def test_a_real_server_that_goes_away() -> None:
+    with contextlib.ExitStack() as stack:
+        with listening() as listener:
+            execer = stack.enter_context(connect(listener.url))
+            process = stack.enter_context(execer.start(sh("echo $$; sleep 1000")))
+            assert numbers(process.stdout, 1) == [process.pid]
+        assert not alive(process.pid)
+        with pytest.raises(ExitMissing):
+            process.wait(SECONDS)
+        with pytest.raises(ConnectError):
+            execer.start(Command("true"))
+
+
+# Outputs that nobody reads
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_UNREAD_AFTER", 0.1)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_wait_tells_of_an_unread_output(url: str, name: str, impatient: None) -> None:
+    flood = sh("head -c 8000000 /dev/zero >&$1; exit 3", "1" if name == "stdout" else "2")
+    with connect(url) as execer, execer.start(flood) as process:
+        for _ in range(2):
+            with pytest.raises(OutputUnread) as caught:
+                process.wait()
+            assert caught.value.stream == name
+            assert name in str(caught.value)
+        # As it says, closing the output lets the command finish.
+        getattr(process, name).close()
+        with pytest.raises(ExitError) as ended:
+            process.wait(SECONDS)
+        assert ended.value.exit_code == 3
+
+
+def test_reading_lets_the_command_finish(url: str, impatient: None) -> None:
+    with (
+        connect(url) as execer,
+        execer.start(sh("head -c 8000000 /dev/zero >&2; echo done")) as process,
+    ):
+        with Task(process.stdout.read) as reading:
+            with pytest.raises(OutputUnread, match="stderr"):
+                process.wait()
+            assert len(process.stderr.read()) == 8_000_000
+            assert reading.result() == b"done\n"
+        process.wait(SECONDS)
+
+
+def test_an_output_that_is_read_slowly_is_no_unread_one(url: str, impatient: None) -> None:
+    with (
+        connect(url) as execer,
+        execer.start(sh("head -c 8000000 /dev/zero")) as process,
+    ):
+        process.stdout.read(1)
+        with pytest.raises(TimeoutError):
+            process.wait(2.0)
+        assert len(process.stdout.read()) == 7_999_999
+        process.wait(SECONDS)
+
+
+@pytest.mark.parametrize("limit", [100_000, 1_000_000])
+def test_output_limit(limit: int) -> None:
+    client, server = memory_pair()
+    sent = 0
+
+    def flood() -> None:
+        nonlocal sent
+        server.receive()
+        server.send(PID)
+        for _ in range(300):
+            server.send(stdout(bytes(10_000)))
+            sent += 10_000
+        server.send(EXIT_0)
+
+    with (
+        Task(flood) as flooding,
+        RemoteExecer(client, output_limit=limit).start(Command("any")) as process,
+    ):
+        blocked(flooding)
+        # What waits beside the output itself: 16 messages in the transport, and one in hand.
+        assert limit <= sent <= limit + 17 * 10_000
+        assert len(process.stdout.read()) == 3_000_000
+        process.wait(SECONDS)
+
+
+# Input that nobody reads
+
+
+@pytest.fixture(params=["memory", "socket", "chain"])
+def execer(request: pytest.FixtureRequest) -> Iterator[Any]:
+    with contextlib.ExitStack() as stack:
+        if request.param == "memory":
+            yield stack.enter_context(MemoryExecer())
+            return
+        url = stack.enter_context(listening()).url
+        if request.param == "chain":
+            back = url
+            url = stack.enter_context(listening(lambda: connect(back))).url
+        yield stack.enter_context(connect(url))
+
+
+@contextlib.contextmanager
+def flooded(process: Process) -> Iterator[Callable[[], int]]:
+    """Write without end to a command that does not read; yields how much has been taken."""
+    taken = 0
+
+    def write() -> None:
+        nonlocal taken
+        piece = bytes(50_000)
+        with contextlib.suppress(BrokenPipeError):
+            while True:
+                process.stdin.write(piece)
+                taken += len(piece)
+
+    with Task(write) as writing:
+        blocked(writing)
+        try:
+            yield lambda: taken
+        finally:
+            process.close()
+
+
+def test_input_that_waits_is_bounded(execer: RemoteExecer) -> None:
+    with (
+        execer.start(Command("sleep", ["1000"], stdin=True)) as process,
+        flooded(process) as taken,
+    ):
+        assert 1_000_000 <= taken() < 2_000_000
+
+
+def test_a_signal_gets_past_input_that_waits(execer: RemoteExecer) -> None:
+    script = "trap 'echo got' USR1; echo ready; while :; do sleep 0.01; done"
+    with execer.start(sh(script, stdin=True)) as process:
+        read_until(process.stdout, b"ready\n")
+        with flooded(process):
+            process.send_signal(signal.SIGUSR1)
+            read_until(process.stdout, b"got\n")
+
+
+def test_a_resize_gets_past_input_that_waits(execer: RemoteExecer) -> None:
+    script = """
+        stty raw -echo
+        trap 'stty size' WINCH
+        sleep 1000 & echo ready
+        while :; do wait; done
+    """
+    with execer.start(sh(script, tty=True, rows=24, cols=80)) as process:
+        read_until(process.stdout, b"ready\n")
+        with flooded(process):
+            process.resize(50, 100)
+            read_until(process.stdout, b"50 100\n")
+
+
+def test_kill_gets_past_input_that_waits(execer: RemoteExecer) -> None:
+    with execer.start(sh("trap '' TERM; echo ready; sleep 1000", stdin=True)) as process:
+        read_until(process.stdout, b"ready\n")
+        with flooded(process):
+            process.kill()
+            with pytest.raises(ExitError) as caught:
+                process.wait(SECONDS)
+            assert caught.value.signal == signal.SIGKILL
+
+
+def test_what_waited_is_not_lost(execer: RemoteExecer) -> None:
+    with execer.start(sh("kill -STOP $$; cat", stdin=True)) as process:
+        data = os.urandom(5_000_000)
+        with Task(process.stdin.write, data) as writing:
+            blocked(writing)
+            process.send_signal(signal.SIGCONT)
+            assert process.stdout.read(4_900_000) == data[:4_900_000]
+            writing.result()
+            process.stdin.close()
+            assert process.stdout.read() == data[4_900_000:]
+        process.wait(SECONDS)
+
+
+# Connections
+
+
+def test_a_websocket_of_the_users_own(url: str) -> None:
+    ws = websocket.create_connection(url, http_no_proxy=["*"])
+    with RemoteExecer(ws) as execer:
+        with execer.start(sh("cat; exit 3", stdin=True)) as process:
+            process.stdin.write(b"text")
+            process.stdin.close()
+            assert process.stdout.read() == b"text"
+            with pytest.raises(ExitError, match="exit status 3"):
+                process.wait(SECONDS)
+        with pytest.raises(StartError, match="one command"):
+            execer.start(Command("true"))
+
+
+def test_a_websocket_that_is_not_connected() -> None:
+    with pytest.raises(ValueError, match="not connected"):
+        RemoteExecer(websocket.WebSocket())
+
+
+def test_a_connection_in_memory_carries_one_command() -> None:
+    with MemoryExecer() as server, server.connect() as execer:
+        with execer.start(Command("true")) as process:
+            process.wait(SECONDS)
+        with pytest.raises(StartError, match="one command"):
+            execer.start(Command("true"))
+
+
+def test_a_closed_execer_leaves_its_commands_alone(url: str) -> None:
+    execer = connect(url)
+    process = execer.start(Command("cat", stdin=True))
+    execer.close()
+    execer.close()
+    with process:
+        process.stdin.close()
+        process.wait(SECONDS)
+
+
+def test_a_connection_that_was_never_used(url: str) -> None:
+    connect(url).close()
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port = bound.getsockname()[1]
+    with pytest.raises(ConnectError) as caught:
+        connect(f"ws://127.0.0.1:{port}")
+    assert caught.value.status is None
+    assert str(port) in str(caught.value)
+
+
+def test_a_server_that_never_answers() -> None:
+    # The kernel accepts the TCP connection, and nobody else does.
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(ConnectError, match="no answer within"),
+    ):
+        connect(f"ws://127.0.0.1:{silent.getsockname()[1]}", timeout=0.2)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1", "127.0.0.1:80", "ws://", ""])
+def test_no_url_of_a_websocket(url: str) -> None:
+    with pytest.raises(ValueError, match="WebSocket URL"):
+        connect(url)
+
+
+# What is dropped
+
+
+def test_a_process_that_ended_can_be_dropped(url: str) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with connect(url) as execer:
+        for _ in range(5):
+            process = execer.start(sh("echo; exit 3", stdin=True))
+            with pytest.raises(ExitError):
+                process.wait(SECONDS)
+            del process
+
+    def closed() -> bool:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd")) <= before
+
+    eventually(closed, "the end of the connections")
+
+
+def test_processes_do_not_keep_a_script_from_ending() -> None:
+    script = """if True:
+        import sys
+        from wsep_sync import Command, connect
+        process = connect(sys.argv[1]).start(Command("sleep", ["1000"]))
+        print(process.pid)
+    """
+    with listening() as listener:
+        command = [sys.executable, "-c", script, listener.url]
+        out = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=SECONDS).stdout
+        with ends_processes(int(out)):
+            gone(int(out))
