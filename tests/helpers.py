@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import select
 import signal
 import socket
 import struct
@@ -286,7 +287,7 @@ class MemoryExecer(Execer):
 # Clients by hand
 
 
-def start_message(command: Command | None = None, **fields: Any) -> bytes:
+def start_message(command: Command | None = None, /, **fields: Any) -> bytes:
     """A start message, written here rather than by the code under test."""
     if command is not None:
         fields = {
@@ -351,11 +352,14 @@ class RawClient:
             if header["type"] == type:
                 return header
 
-    def receive_all(self) -> tuple[list[dict[str, Any]], bytes, bytes]:
-        """Everything until the server closes: the headers, and the two outputs joined."""
+    def receive_all(self, last: str = "") -> tuple[list[dict[str, Any]], bytes, bytes]:
+        """Everything until the server closes, or a message of type `last`.
+
+        Returns the headers, and the two outputs joined.
+        """
         headers, out, err = [], b"", b""
         with contextlib.suppress(EOFError):
-            while True:
+            while not headers or headers[-1]["type"] != last:
                 header, body = self.receive()
                 headers.append(header)
                 if header["type"] == "stdout":
@@ -363,6 +367,17 @@ class RawClient:
                 elif header["type"] == "stderr":
                     err += body
         return headers, out, err
+
+    def send_until_full(self, data: bytes) -> int:
+        """Send a message again and again until no more is taken; return how many bytes were."""
+        frame = websocket.ABNF.create_frame(data, websocket.ABNF.OPCODE_BINARY).format()
+        sent = 0
+        self.ws.sock.setblocking(False)
+        while select.select([], [self.ws.sock], [], 0.2)[1]:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sent += self.ws.sock.send(frame[sent % len(frame) :])
+        return sent
 
     def reset(self) -> None:
         """End the connection with a TCP reset."""

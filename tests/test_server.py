@@ -1,0 +1,556 @@
+"""The server: how connections end, and what they leave behind, which is nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from helpers import (
+    SECONDS,
+    MemoryExecer,
+    RawClient,
+    Task,
+    ends_processes,
+    eventually,
+    gone,
+    listening,
+    sh,
+    start_message,
+    state,
+)
+
+from wsep_sync import (
+    Command,
+    ConnectError,
+    Execer,
+    LocalExecer,
+    Options,
+    Process,
+    ProtocolError,
+    Server,
+    StartError,
+    connect,
+    process,
+    server,
+)
+from wsep_sync.transports.memory import memory_pair
+
+CLOSE_STDIN = {"type": "close_stdin"}
+
+
+@pytest.fixture(params=["one server", "two hops"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server, which still serves when the test has done its worst."""
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(listening()).url
+        if request.param == "two hops":
+            back = url
+            url = stack.enter_context(listening(lambda: connect(back))).url
+        yield url
+        with connect(url) as execer, execer.start(Command("echo", ["next"])) as started:
+            assert started.stdout.read() == b"next\n"
+            started.wait(SECONDS)
+
+
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "CLOSE_GRACE", 0.3)
+
+
+@pytest.fixture
+def short_close_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_CLOSE_WAIT", 0.2)
+
+
+# A client that goes away
+
+GOING = {
+    "with a close frame": RawClient.hang_up,
+    "with a FIN": RawClient.finish,
+    "with a reset": RawClient.reset,
+}
+
+
+@pytest.fixture(params=GOING)
+def go(request: pytest.FixtureRequest) -> Callable[[RawClient], None]:
+    return GOING[request.param]
+
+
+def read_numbers(client: RawClient, count: int) -> list[int]:
+    """The first lines of the output, each a number."""
+    out = b""
+    while out.count(b"\n") < count:
+        header, body = client.receive()
+        if header["type"] == "stdout":
+            out += body
+    return [int(line) for line in out.split(b"\n")[:count]]
+
+
+def test_an_idle_command_ends_with_its_client(url: str, go: Callable[[RawClient], None]) -> None:
+    with RawClient(url) as client:
+        pid = client.start(sh("sleep 1000 & echo $!; sleep 1000 & echo $!; wait"))
+        pids = [pid, *read_numbers(client, 2)]
+        with ends_processes(*pids):
+            go(client)
+            gone(*pids)
+
+
+def test_a_terminal_ends_with_its_client(url: str, go: Callable[[RawClient], None]) -> None:
+    with RawClient(url) as client:
+        pid = client.start(sh("sleep 1000 & echo $!; wait", tty=True))
+        pids = [pid, *read_numbers(client, 1)]
+        with ends_processes(*pids):
+            go(client)
+            gone(*pids)
+
+
+def test_an_interactive_shell_ends_with_its_client_and_its_job(
+    url: str, go: Callable[[RawClient], None]
+) -> None:
+    with RawClient(url) as client:
+        pid = client.start(Command("bash", ["--norc", "--noprofile", "-i"], tty=True))
+        client.send({"type": "stdin"}, b"sh -c 'echo :$$:; exec sleep 1000'\n")
+        out = b""
+        while len(words := out.split(b":")) < 3 or not words[-2].isdigit():
+            out += client.receive()[1]
+        pids = [pid, int(words[-2])]
+        with ends_processes(*pids):
+            go(client)
+            gone(*pids)
+
+
+def test_a_command_that_writes_ends_with_its_client(
+    url: str, go: Callable[[RawClient], None]
+) -> None:
+    with RawClient(url) as client:
+        pid = client.start(sh("yes & echo $!; exec yes >&2"))
+        child = read_numbers(client, 1)[0]
+        with ends_processes(pid, child):
+            for _ in range(20):
+                client.receive()
+            go(client)
+            gone(pid, child)
+
+
+def test_a_command_whose_client_does_not_read_ends_with_it(
+    url: str, go: Callable[[RawClient], None]
+) -> None:
+    with RawClient(url) as client:
+        pid = client.start(Command("yes"))
+        with ends_processes(pid):
+            # Until everything on the way is full, the command writes.
+            eventually(lambda: sleeps(pid), "a full pipe")
+            go(client)
+            gone(pid)
+
+
+def sleeps(pid: int) -> bool:
+    for _ in range(20):
+        if state(pid) != "S":
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def test_a_command_that_ignores_all_but_sigkill(
+    url: str, go: Callable[[RawClient], None], short_grace: None
+) -> None:
+    with RawClient(url) as client:
+        script = "trap '' HUP TERM; sleep 1000 & echo $!; wait; wait"
+        pid = client.start(sh(script))
+        pids = [pid, *read_numbers(client, 1)]
+        with ends_processes(*pids):
+            go(client)
+            gone(*pids)
+
+
+def test_sighup_comes_first(url: str, tmp_path: Any) -> None:
+    script = """
+        trap '' TERM  # which comes at once after it
+        trap 'kill -9 $!; echo hup > "$1"; exit' HUP
+        sleep 1000 & echo $$
+        while :; do wait; done
+    """
+    with RawClient(url) as client:
+        pid = client.start(sh(script, str(tmp_path / "seen")))
+        read_numbers(client, 1)
+        with ends_processes(pid):
+            client.hang_up()
+            gone(pid)
+    assert (tmp_path / "seen").read_text() == "hup\n"
+
+
+def test_megabytes_of_input_that_nobody_reads(url: str, go: Callable[[RawClient], None]) -> None:
+    # A client without marks, that sends as long as the server takes it.
+    with RawClient(url) as client:
+        pid = client.start(Command("sleep", ["1000"], stdin=True))
+        with ends_processes(pid):
+            for _ in range(60):
+                client.send({"type": "stdin"}, bytes(20_000))
+            go(client)
+            gone(pid)
+
+
+def test_input_that_even_the_socket_does_not_take(url: str) -> None:
+    # A reset overtakes what the client's kernel still holds back. A FIN would stand behind it, and
+    # no server could see it that keeps its memory flat: only clients with marks are safe there.
+    with RawClient(url) as client:
+        pid = client.start(Command("sleep", ["1000"], stdin=True))
+        with ends_processes(pid):
+            client.send_until_full(b'{"type":"stdin"}\n' + bytes(50_000))
+            client.reset()
+            gone(pid)
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_our_client_killed_while_its_input_waits(url: str, tty: bool) -> None:
+    script = """if True:
+        import sys
+        from wsep_sync import Command, connect
+        with connect(sys.argv[1]) as execer:
+            script = "stty raw; echo ready; sleep 1000" if sys.argv[2] else "echo ready; sleep 1000"
+            command = Command("sh", ["-c", script], stdin=True, tty=bool(sys.argv[2]))
+            process = execer.start(command)
+            process.stdout.readline()
+            print(process.pid, flush=True)
+            process.stdin.write(bytes(10_000_000))
+    """
+    command = [sys.executable, "-c", script, url, "tty" if tty else ""]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
+        assert client.stdout is not None
+        pid = int(client.stdout.readline())
+        with ends_processes(pid, client.pid):
+            eventually(lambda: sleeps(client.pid), "the client to block")
+            client.kill()
+            gone(pid)
+
+
+def test_a_client_that_goes_before_the_pid(url: str, go: Callable[[RawClient], None]) -> None:
+    for _ in range(5):
+        with RawClient(url) as client:
+            client.send(start_message(Command("sleep", ["1000"])))
+            go(client)
+    # The fixtures see to it that nothing is left.
+
+
+def test_a_client_that_goes_before_the_start(url: str, go: Callable[[RawClient], None]) -> None:
+    with RawClient(url) as client:
+        go(client)
+
+
+# The end of a command
+
+
+def test_a_client_that_does_not_close_is_closed(url: str, short_close_wait: None) -> None:
+    with RawClient(url) as client:
+        client.start(Command("echo", ["text"]))
+        headers, out, _ = client.receive_all()
+        assert headers[-1] == {"type": "exit_code", "exit_code": 0, "error": ""}
+        assert out == b"text\n"
+        assert client.code == 1000
+
+
+def test_a_client_that_never_answers_the_close(url: str, short_close_wait: None) -> None:
+    client = RawClient(url)
+    client.start(Command("true"))
+    client.receive_until("exit_code")
+    # It does nothing any more; the server must come to its end all the same, with the fixture.
+    with (
+        client,
+        pytest.raises(EOFError),
+    ):
+        client.receive()
+
+
+def test_messages_after_the_end_are_dropped(url: str) -> None:
+    with RawClient(url) as client:
+        client.start(Command("true", stdin=True))
+        client.receive_until("exit_code")
+        for _ in range(50):
+            client.send({"type": "stdin"}, bytes(60_000))
+        client.send({"type": "resize", "rows": 1, "cols": 1})
+        client.send({"type": "signal", "signal": 15})
+        client.send({"type": "stdin_mark", "mark": 1})
+        client.send(CLOSE_STDIN)
+        client.ws.send_close(1000)
+        client.receive_all()
+        assert client.code == 1000
+
+
+def test_the_exit_status_comes_after_all_output(url: str) -> None:
+    with RawClient(url) as client:
+        client.start(sh("(sleep 0.1; head -c 500000 /dev/zero) & exit 4"))
+        sizes = 0
+        while True:
+            header, body = client.receive()
+            if header["type"] == "exit_code":
+                break
+            sizes += len(body)
+        assert header == {"type": "exit_code", "exit_code": 4, "error": "exit status 4"}
+        assert sizes == 500_000
+
+
+def test_the_exit_status_names_the_signal(url: str) -> None:
+    with RawClient(url) as client:
+        client.start(sh("kill -9 $$"))
+        assert client.receive_until("exit_code") == {
+            "type": "exit_code",
+            "exit_code": -1,
+            "error": "signal: killed",
+            "signal": 9,
+        }
+
+
+def test_no_message_is_longer_than_the_limit(url: str) -> None:
+    with RawClient(url) as client:
+        client.start(sh("head -c 2000000 /dev/zero; head -c 2000000 /dev/zero >&2"))
+        total = 0
+        while True:
+            _, data = client.ws.recv_data()
+            assert len(data) <= 64_000
+            header, _, body = data.partition(b"\n")
+            if b"exit_code" in header:
+                break
+            total += len(body)
+        assert total == 4_000_000
+
+
+# Signals, marks
+
+
+def test_a_signal_message(url: str) -> None:
+    with RawClient(url) as client:
+        client.start(Command("sleep", ["1000"]))
+        client.send({"type": "signal", "signal": 10})
+        assert client.receive_until("exit_code")["signal"] == 10
+
+
+@pytest.mark.parametrize("number", [65, 1000, -1, "15", 1.5, True])
+def test_a_signal_that_is_none(url: str, number: object) -> None:
+    with RawClient(url) as client:
+        pid = client.start(Command("sleep", ["1000"]))
+        client.send({"type": "signal", "signal": number})
+        client.receive_all()
+        assert client.code == 1011
+        assert "signal" in client.reason
+        gone(pid)
+
+
+def test_signal_0_is_harmless(url: str) -> None:
+    with RawClient(url) as client:
+        client.start(Command("cat", stdin=True))
+        client.send({"type": "signal", "signal": 0})
+        client.send({"type": "stdin"}, b"text")
+        client.send(CLOSE_STDIN)
+        headers, out, _ = client.receive_all("exit_code")
+        assert out == b"text"
+        assert headers[-1]["exit_code"] == 0
+
+
+def test_marks_come_back_in_order_when_the_input_was_taken(url: str) -> None:
+    with RawClient(url) as client:
+        client.start(sh("cat; exec sleep 1000", stdin=True))
+        for mark in (1, 2, 3):
+            client.send({"type": "stdin"}, b"text")
+            client.send({"type": "stdin_mark", "mark": mark})
+        marks = [client.receive_until("stdin_mark")["mark"] for _ in range(3)]
+        assert marks == [1, 2, 3]
+
+
+def test_no_mark_comes_back_while_the_input_waits() -> None:
+    with listening() as listener, RawClient(listener.url) as client:
+        client.start(sh("read x; cat > /dev/null", stdin=True))
+        client.send({"type": "signal", "signal": 0})
+        client.send({"type": "stdin"}, b"\n")
+        client.send({"type": "stdin_mark", "mark": 1})
+        assert client.receive()[0] == {"type": "stdin_mark", "mark": 1}
+
+
+# Execers
+
+
+class Recording(Execer):
+    """Runs commands here, and keeps a record of what becomes of it."""
+
+    def __init__(self, record: list[str]) -> None:
+        self.record = record
+        self.local = LocalExecer()
+
+    def start(self, command: Command) -> Process:
+        self.record.append("start")
+        return self.local.start(command)
+
+    def close(self) -> None:
+        self.record.append("close")
+
+
+def test_a_factory_makes_an_execer_for_each_connection() -> None:
+    record: list[str] = []
+    with MemoryExecer(lambda: Recording(record)) as execer:
+        for _ in range(2):
+            with execer.start(Command("true")) as started:
+                started.wait(SECONDS)
+        with pytest.raises(StartError):
+            execer.start(Command("/no/such/command"))
+    assert sorted(record) == ["close"] * 3 + ["start"] * 3
+    assert record[-1] == "close"
+
+
+def test_an_execer_is_not_closed() -> None:
+    record: list[str] = []
+    with MemoryExecer(Recording(record)) as execer:
+        for _ in range(2):
+            with execer.start(Command("true")) as started:
+                started.wait(SECONDS)
+    assert record == ["start"] * 2
+
+
+def test_a_factory_that_fails() -> None:
+    def fail() -> Execer:
+        raise ConnectError("ws://back", "nobody there")
+
+    with listening(fail) as listener, RawClient(listener.url) as client:
+        client.send(start_message(Command("true")))
+        client.receive_all()
+        assert client.code == 1011
+        assert "nobody there" in client.reason
+
+
+def test_a_factory_with_a_bug(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> Execer:
+        raise ZeroDivisionError("a secret")
+
+    with listening(fail) as listener, RawClient(listener.url) as client:
+        client.send(start_message(Command("true")))
+        client.receive_all()
+        assert (client.code, client.reason) == (1011, "internal error")
+    assert "ZeroDivisionError" in caplog.text
+    caplog.clear()  # the traceback's frames hold the connection
+
+
+def test_a_server_further_on_that_goes_away() -> None:
+    with contextlib.ExitStack() as stack:
+        front = stack.enter_context(listening(lambda: connect(back.url)))
+        with listening() as back:
+            client = stack.enter_context(RawClient(front.url))
+            client.start(Command("sleep", ["1000"]))
+        client.receive_all()
+        assert client.code == 1011
+        assert "no exit status" in client.reason
+        # And one that isn't there from the beginning.
+        with RawClient(front.url) as other:
+            other.send(start_message(Command("true")))
+            other.receive_all()
+            assert other.code == 1011
+            assert "cannot connect" in other.reason
+
+
+def test_a_start_that_fails_further_on(url: str) -> None:
+    with RawClient(url) as client:
+        client.send(start_message(Command("/no/such/command")))
+        client.receive_all()
+        assert client.code == 1011
+        assert "no such file or directory" in client.reason
+
+
+# serve
+
+
+@contextlib.contextmanager
+def served(execer: Any = None, options: Options | None = None) -> Iterator[tuple[Any, Any, Task]]:
+    """The client's end, the server's end, and serve() in a task."""
+    client, conn = memory_pair()
+    with Task(Server().serve, conn, execer or LocalExecer(), options) as serving:
+        try:
+            yield client, conn, serving
+        finally:
+            client.abort()
+
+
+def test_serve_leaves_closing_to_its_caller(short_close_wait: None) -> None:
+    with served() as (client, conn, serving):
+        client.send(start_message(Command("true")))
+        assert b'"pid"' in client.receive()
+        assert b'"exit_code"' in client.receive()
+        assert serving.result() is None
+        conn.send(b"still open")
+        assert client.receive() == b"still open"
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (b"no json", 1011),
+        (b'{"type":"stdin"}\ntext', 1011),
+        (start_message(command=""), 1011),
+        (start_message(command="/no/such/command"), 1011),
+        (b" " * 64_001, 1009),
+    ],
+)
+def test_serve_raises_what_it_refuses(message: bytes, code: int) -> None:
+    with served() as (client, conn, serving):
+        client.send(message)
+        with pytest.raises(ProtocolError) as caught:
+            serving.result()
+        assert caught.value.close_code == code
+        assert str(caught.value)
+        conn.send(b"still open")
+        assert client.receive() == b"still open"
+
+
+def test_serve_tells_why_a_start_failed() -> None:
+    with served() as (client, _, serving):
+        client.send(start_message(command="/no/such/command"))
+        with pytest.raises(ProtocolError) as caught:
+            serving.result()
+        assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+def test_serve_raises_nothing_when_the_client_goes() -> None:
+    for end in (lambda client: client.abort(), lambda client: client.close(1001, "away")):
+        with served() as (client, _, serving):
+            client.send(start_message(Command("sleep", ["1000"])))
+            client.receive()
+            end(client)
+            assert serving.result() is None
+
+
+def test_serve_returns_when_the_client_goes_before_it_starts_anything() -> None:
+    with served() as (client, _, serving):
+        client.close()
+        assert serving.result() is None
+
+
+def test_serve_ends_the_command_of_a_client_that_breaks_the_rules() -> None:
+    with served() as (client, _, serving):
+        client.send(start_message(Command("sleep", ["1000"])))
+        pid = int(client.receive().split(b'"pid":')[1].split(b",")[0])
+        client.send(start_message(Command("true")))
+        with pytest.raises(ProtocolError, match="already started"):
+            serving.result()
+        gone(pid)
+
+
+def test_many_connections_at_once(url: str) -> None:
+    ready = threading.Barrier(16)
+
+    def one(number: int) -> None:
+        with RawClient(url) as client:
+            pid = client.start(sh("read x; echo $x; exit $1", str(number), stdin=True))
+            ready.wait(SECONDS)
+            if number % 4 == 0:
+                client.reset()
+                gone(pid)
+            else:
+                client.send({"type": "stdin"}, b"%d\n" % number)
+                assert client.receive()[1] == b"%d\n" % number
+                assert client.receive_until("exit_code")["exit_code"] == number
+
+    for task in [Task(one, number) for number in range(1, 17)]:
+        task.result()
