@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
+import re
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import (
     ConnectError,
@@ -18,16 +22,19 @@ from .errors import (
     ExitMissing,
     StartError,
     StartNotFoundError,
+    StartOSError,
     TransportClosed,
     WsepError,
 )
+from .wakeup import READ, WRITE, Wakeup, wait_for
 
 if TYPE_CHECKING:
     from .messages import Command
     from .process import Process
-    from .remote import RemoteExecer
 
 __all__ = ["main"]
+
+_Result = TypeVar("_Result")
 
 # As of the shell and of ssh.
 _CANNOT_RUN = 126
@@ -45,25 +52,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments; by default those of the process.
     """
-    arguments = _parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = arguments.run
+    _open_standard_streams()
     try:
-        with _ending_signals():
-            return run(arguments)
+        try:
+            arguments = _parser().parse_args(argv)
+            run: Callable[[argparse.Namespace, _Signals], int] = arguments.run
+            with _Signals() as signals:
+                return run(arguments, signals)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except _Ended as ended:
         return _SIGNALLED + ended.signal
-    except KeyboardInterrupt:
-        return _SIGNALLED + signal.SIGINT
     except BrokenPipeError:
         # Whoever read our output has enough of it. Python would complain when it flushes.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _SIGNALLED + getattr(signal, "SIGPIPE", 13)
-    except ConnectError as error:
+    except (ConnectError, StartError, TransportClosed, ExitMissing) as error:
         return _explain(error)
     except OSError as error:  # of our own input or output, as when a disk is full
         _complain(error.strerror or error)
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+
+
+def _open_standard_streams() -> None:
+    """Open those that are closed: a socket that got such a number would be taken for them.
+
+    Input is at its end then, writing output fails, and error output is dropped.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # What is opened gets the lowest number that is free, and that is this one.
+            os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -193,46 +218,114 @@ def _seconds(text: str) -> float:
 
 
 class _Ended(BaseException):
-    """A signal that asks this command to end; a BaseException, as KeyboardInterrupt is one."""
+    """A signal has asked this command to end; a BaseException, as KeyboardInterrupt is one."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.signal = number
 
 
-@contextlib.contextmanager
-def _ending_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, so that what was begun is undone."""
+class _Signals:
+    """The signals that ask this command to end, and how the main thread waits for other threads.
 
-    def end(number: int, _frame: FrameType | None) -> NoReturn:
-        raise _Ended(number)
+    All that takes its time is done by other threads, while the main thread waits here: only here
+    does a signal raise :exc:`_Ended`, and only one. What was begun is then undone, which takes
+    some seconds at most; cut short, it would leave commands behind, or a terminal in raw mode.
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    # One that is ignored, as nohup does it, stays so.
-    former = {n: signal.signal(n, end) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    Handlers that raise were tried and rejected. They may do so at any point, and a signal that
+    comes just before a thread blocks for a lock is not noticed until the thread has got it. What
+    Python writes to the wakeup descriptor ends poll(2) in any case.
+
+    Attributes:
+        handlers: What a signal does instead of ending this command, by its number.
+    """
+
+    def __init__(self) -> None:
+        self.handlers: dict[int, Callable[[], None]] = {}
+        self._cleanup = contextlib.ExitStack()
+
+    def __enter__(self) -> _Signals:
+        with contextlib.ExitStack() as cleanup:
+            self._reader, writer = socket.socketpair()
+            for end in (self._reader, writer):
+                cleanup.enter_context(end)
+                end.setblocking(False)
+            former = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+            cleanup.callback(signal.set_wakeup_fd, former)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGWINCH"):
+                number = getattr(signal, name, None)
+                # One that is ignored, as nohup does it, stays so.
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                    handler = signal.signal(number, _do_nothing)
+                    cleanup.callback(signal.signal, number, handler)
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    def wait(self, done: Wakeup) -> None:
+        """Block until ``done`` is set; raise :exc:`_Ended` at a signal. For the main thread."""
+        while wait_for(self._reader.fileno(), READ, done):
+            for number in self._reader.recv(4096):
+                handler = self.handlers.get(number)
+                if handler is not None:
+                    handler()
+                elif number != getattr(signal, "SIGWINCH", None):
+                    raise _Ended(number)
+
+    def wait_for_call(self, call: Callable[[], _Result]) -> _Result:
+        """Do a call in another thread; return or raise what it does, or :exc:`_Ended`."""
+        done = Wakeup()
+        results: list[_Result] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                results.append(call())
+            except BaseException as error:
+                errors.append(error)
+            done.set()
+
+        # A daemon: when a signal ends this command, it may be connecting to a server that does
+        # not answer, or writing to somebody who does not read.
+        threading.Thread(target=run, name="wsep-work", daemon=True).start()
+        self.wait(done)
+        for error in errors:
+            raise error
+        return results[0]
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
 
 
 def _complain(text: object) -> None:
-    print(f"wsep-sync: {text}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # as it is when it was closed
+        with contextlib.suppress(OSError):
+            print(f"wsep-sync: {_one_line(text)}", file=sys.stderr, flush=True)
+
+
+def _one_line(text: object) -> str:
+    """Make one line of what a server may have said, with nothing in it that a terminal obeys."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
 
 
 # serve
 
 
-def _serve(arguments: argparse.Namespace) -> int:
-    try:
-        with _serving(arguments.host, arguments.port, arguments.session_timeout) as url:
+def _serve(arguments: argparse.Namespace, signals: _Signals) -> int:
+    with contextlib.ExitStack() as cleanup:
+        serving = _serving(arguments.host, arguments.port, arguments.session_timeout)
+        try:
+            url = cleanup.enter_context(serving)
+        except OSError as error:
+            reason = error.strerror or error
+            _complain(f"cannot listen on {arguments.host} port {arguments.port}: {reason}")
+            return 1
+        with contextlib.suppress(_Ended):
             print(f"listening on {url}", flush=True)
-            with contextlib.suppress(KeyboardInterrupt, _Ended):
-                threading.Event().wait()
-    except OSError as error:
-        _complain(f"cannot listen on {arguments.host} port {arguments.port}: {error.strerror}")
-        return 1
+            signals.wait(Wakeup())
     return 0
 
 
@@ -246,17 +339,22 @@ def _serving(host: str, port: int, session_timeout: float = 300.0) -> Iterator[s
 
     server = Server()
     app = application(server, LocalExecer(), Options(session_timeout=session_timeout))
-    with Listener(app, host, port) as listener:
-        # A thread of its own for accepting: signals then find the main thread at no delicate
-        # place. It ends when the listener is shut down below, whatever happens.
-        accepting = threading.Thread(target=listener.serve_forever, name="wsep-accept")
-        accepting.start()
-        try:
-            yield listener.url
-        finally:
+    with contextlib.ExitStack() as cleanup:
+        listener = cleanup.enter_context(Listener(app, host, port))
+        # Before the connections are cut, so that those who are attached learn how it ended.
+        cleanup.callback(server.close)
+        # It ends when the listener is shut down. A daemon, for a signal that comes while it is
+        # being started must not leave something that keeps this process.
+        accepting = threading.Thread(target=listener.serve_forever, name="wsep-accept", daemon=True)
+
+        @cleanup.callback
+        def stop() -> None:
             listener.shutdown()
-            accepting.join()
-            server.close()
+            if accepting.is_alive():
+                accepting.join()
+
+        accepting.start()
+        yield listener.url
 
 
 # The clients
@@ -285,10 +383,14 @@ def _client_command(arguments: argparse.Namespace, **options: object) -> Command
         raise
 
 
-def _connect(arguments: argparse.Namespace, url: str) -> RemoteExecer:
+def _start(arguments: argparse.Namespace, url: str, command: Command) -> Process:
     from .remote import connect
 
-    return connect(url, timeout=arguments.timeout)
+    try:
+        with connect(url, timeout=arguments.timeout) as execer:
+            return execer.start(command)
+    except ValueError as error:
+        raise ConnectError(url, str(error)) from error
 
 
 def _status(process: Process) -> int:
@@ -300,98 +402,97 @@ def _status(process: Process) -> int:
     return 0
 
 
-def _explain(error: WsepError | ValueError | OSError) -> int:
+def _explain(error: WsepError) -> int:
     """Say in one line why there is no exit status of a command; return the one to give."""
-    if isinstance(error, StartError):
-        if isinstance(error, OSError) and error.strerror:
-            _complain(f"{error.filename}: {error.strerror}")
-        else:
-            _complain(error)
+    if isinstance(error, StartOSError):
+        _complain(f"{error.filename}: {error.strerror}")
         return _NOT_FOUND if isinstance(error, StartNotFoundError) else _CANNOT_RUN
     _complain(error)
-    return _NO_CONNECTION
+    # Of a start, the server said that it failed; or it said nothing, or nonsense.
+    refused = isinstance(error, StartError) and isinstance(error.__cause__, TransportClosed)
+    return _CANNOT_RUN if refused else _NO_CONNECTION
 
 
-def _notty(arguments: argparse.Namespace) -> int:
-    forward = not arguments.no_stdin and _is_open(0)
-    command = _client_command(arguments, stdin=forward)
+def _notty(arguments: argparse.Namespace, signals: _Signals) -> int:
+    command = _client_command(arguments, stdin=not arguments.no_stdin)
+    with (
+        _server_url(arguments.url) as url,
+        signals.wait_for_call(lambda: _start(arguments, url, command)) as process,
+    ):
+        if command.stdin:
+            # A daemon: it may be reading from a terminal when the command has ended.
+            threading.Thread(
+                target=_forward_input, args=(process,), name="wsep-stdin", daemon=True
+            ).start()
+
+        def interrupt() -> None:
+            # The first Ctrl-C is the command's, as it would be if it ran here. A daemon, as the
+            # server may take nothing more: then the second one is not held up.
+            del signals.handlers[signal.SIGINT]
+            threading.Thread(
+                target=_forward_interrupt, args=(process,), name="wsep-interrupt", daemon=True
+            ).start()
+
+        signals.handlers[signal.SIGINT] = interrupt
+        return signals.wait_for_call(lambda: _copy_outputs(process))
+
+
+def _forward_interrupt(process: Process) -> None:
     try:
-        with (
-            _server_url(arguments.url) as url,
-            _connect(arguments, url) as execer,
-            execer.start(command) as process,
-            _forwarded_interrupt(process),
-        ):
-            if forward:
-                # A daemon: it may be reading from a terminal when the command has ended.
-                threading.Thread(
-                    target=_forward_input, args=(process,), name="wsep-stdin", daemon=True
-                ).start()
-            errors = threading.Thread(
-                # Ends with the error output, which closing the process ends in any case.
-                target=_copy_output,
-                args=(process.stderr, 2),
-                name="wsep-stderr",
-            )
-            errors.start()
-            try:
-                _copy_output(process.stdout, 1)
-            except BaseException:
-                process.close()
-                raise
-            finally:
-                errors.join()
-            return _status(process)
-    except (ConnectError, StartError, TransportClosed, ExitMissing, ValueError) as error:
-        return _explain(error)
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _forwarded_interrupt(process: Process) -> Iterator[None]:
-    """Let the first Ctrl-C interrupt the command, as it would if the command ran here."""
-    interrupted = False
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        nonlocal interrupted
-        if interrupted:
-            raise KeyboardInterrupt
-        interrupted = True
-        try:
-            process.send_signal(signal.SIGINT)
-        except OSError:  # this server has no signals: hanging up is all there is
-            raise KeyboardInterrupt from None
-
-    former = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
+        process.send_signal(signal.SIGINT)
+    except io.UnsupportedOperation:
+        # A server without signals can only be hung up on: as if this were the second Ctrl-C.
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def _forward_input(process: Process) -> None:
     raw = process.stdin.raw
-    try:
-        while data := os.read(0, _PIECE):
+    # OSError: the command does not read any more, or has ended. Its status will tell.
+    with contextlib.suppress(OSError, ValueError):
+        while data := _read(0):
             raw.write(data)
-    except (OSError, ValueError):
-        pass  # the command does not read any more, or has ended: its status will tell
     with contextlib.suppress(OSError, ValueError):
         process.stdin.close()
 
 
-def _copy_output(file: object, descriptor: int) -> None:
-    raw = file.raw  # type: ignore[attr-defined]
+def _copy_outputs(process: Process) -> int:
+    """Copy both outputs to their ends; return the status."""
+    failures: list[OSError] = []
+
+    def copy_errors() -> None:
+        try:
+            _copy_output(process.stderr, 2)
+        except OSError as error:
+            # It cannot be written: a command that ran here would end of that.
+            failures.append(error)
+            process.close()
+        except WsepError:
+            pass  # the connection is lost, as the other output tells as well
+
+    # Ends with the error output, which closing the process ends in any case. A daemon, as above.
+    errors = threading.Thread(target=copy_errors, name="wsep-stderr", daemon=True)
+    errors.start()
+    _copy_output(process.stdout, 1)
+    errors.join()
+    for failure in failures:
+        raise failure
+    return _status(process)
+
+
+def _copy_output(file: io.BufferedReader, descriptor: int) -> None:
+    raw = file.raw
     buffer = memoryview(bytearray(_PIECE))
     while count := raw.readinto(buffer):
         _write(descriptor, buffer[:count])
+
+
+def _read(descriptor: int) -> bytes:
+    while True:
+        try:
+            return os.read(descriptor, _PIECE)
+        except BlockingIOError:
+            # Whoever shares the terminal or pipe with us has made it non-blocking.
+            wait_for(descriptor, READ, None)
 
 
 def _write(descriptor: int, data: memoryview) -> None:
@@ -399,21 +500,24 @@ def _write(descriptor: int, data: memoryview) -> None:
         try:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:
-            # Whoever shares the terminal or pipe with us has made it non-blocking.
-            from .wakeup import WRITE, wait_for
-
             wait_for(descriptor, WRITE, None)
 
 
 # The terminal
 
 # Sent when a terminal is left while its program runs on, so that what the program has set does
-# not stay: mouse, bracketed paste, focus events and application keys off; cursor shown; attributes
-# and character set as usual.
+# not stay. ECMA-48, DEC's VT510 manual, xterm's ctlseqs, kitty's keyboard protocol.
 _RESET_MODES = (
-    b"\x1b[?9;1000;1001;1002;1003;1004;1005;1006;1007;1015;1016;2004;2026l"
-    b"\x1b[?1;66l\x1b>\x1b[?25h\x1b[?7h\x1b[4;20l\x1b[m\x1b(B\x0f"
+    b"\x1b[<99u\x1b[>4m"  # the keyboard's ways
+    b"\x1b[?1;5;9;45;66;69;1000;1001;1002;1003;1004;1005;1006;1007;1015;1016l"
+    b"\x1b[?2004;2026;2031;2048l\x1b[?7;25h\x1b[4;20l\x1b>"
+    b"\x1b7\x1b[r\x1b8"  # no margins, which moves the cursor
+    b"\x1b[0 q\x1b]8;;\x1b\\\x1b[m\x1b(B\x1b)B\x0f"
 )
+
+# What switches between the normal and the alternate screen.
+_SWITCH_SCREEN = re.compile(rb"\x1b\[\?(?:\d+;)*(?:47|1047|1049)(?:;\d+)*([hl])")
+_LONGEST_SWITCH = 32  # in bytes: whoever sets modes in one sequence sets some few
 
 # Pauses between attempts to connect again, in seconds; the last one is repeated.
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -426,7 +530,7 @@ _ESCAPE_HELP = (
 )
 
 
-def _tty(arguments: argparse.Namespace) -> int:
+def _tty(arguments: argparse.Namespace, signals: _Signals) -> int:
     rows, cols = _terminal_size()
     term = os.environ.get("TERM")
     command = _client_command(
@@ -437,11 +541,8 @@ def _tty(arguments: argparse.Namespace) -> int:
         cols=cols,
         env=[f"TERM={term}"] if term else [],
     )
-    try:
-        with _server_url(arguments.url) as url:
-            return _TerminalClient(arguments, url, command).run()
-    except (ConnectError, StartError, TransportClosed, ExitMissing, ValueError) as error:
-        return _explain(error)
+    with _server_url(arguments.url) as url:
+        return _TerminalClient(arguments, url, command).run(signals)
 
 
 def _terminal_size() -> tuple[int, int]:
@@ -456,7 +557,7 @@ def _terminal_size() -> tuple[int, int]:
 class _TerminalClient:
     """Shows a remote terminal on this one, and connects again when a session's connection drops.
 
-    The main thread shows; a thread reads the keyboard.
+    One thread shows, one reads the keyboard, and one passes on the size of this terminal.
     """
 
     def __init__(self, arguments: argparse.Namespace, url: str, command: Command) -> None:
@@ -464,135 +565,150 @@ class _TerminalClient:
         self._url = url
         self._command = command
         self._escapes = _Escapes(arguments.escape if os.isatty(0) else b"")
-        # The process that is shown; replaced by the main thread, read by the keyboard's.
+        # What is shown; replaced by the thread that shows, used by the others. None while there
+        # is no connection.
         self._process: Process | None = None
-        self._left = threading.Event()  # by ~., or by Ctrl-C while there is no connection
-        self._in_alt = False  # the alternate screen is shown, as far as can be told
+        self._left = False  # by ~.
+        self._in_alt = False  # the alternate screen is shown
+        self._screen = threading.Lock()  # held while something is shown; guards _over
+        self._over = False  # nothing more is to be shown
+        self._resized = threading.Event()  # this terminal; or it is over
 
-    def run(self) -> int:
-        self._process = self._start()
+    def run(self, signals: _Signals) -> int:
+        self._process = signals.wait_for_call(self._start)
         try:
-            with _raw_terminal(), self._resizing():
+            with _raw_terminal():
+                # A daemon: it may be stuck in sending when this command ends.
+                threading.Thread(target=self._resize, name="wsep-resize", daemon=True).start()
+                signals.handlers[signal.SIGWINCH] = self._resized.set
+                self._resized.set()  # perhaps it was, before
                 # A daemon: it is reading from the terminal when the command ends.
                 threading.Thread(target=self._type, name="wsep-keyboard", daemon=True).start()
                 try:
-                    return self._show()
+                    return signals.wait_for_call(self._show)
                 except BaseException:
+                    # Not for long: it may be stuck with a terminal that takes nothing.
+                    locked = self._screen.acquire(timeout=1.0)
+                    self._over = True
+                    if locked:
+                        self._screen.release()
                     self._leave_modes()
                     raise
         finally:
+            self._over = True
+            self._resized.set()
             if self._process is not None:
                 self._process.close()
 
     def _start(self) -> Process:
-        execer = _connect(self._arguments, self._url)
-        with execer:
-            return execer.start(self._command)
+        return _start(self._arguments, self._url, self._command)
 
     def _show(self) -> int:
         while True:
             assert self._process is not None
             try:
                 self._copy(self._process)
-                if not self._left.is_set():
+                if not self._left:
                     return _status(self._process)
             except ExitMissing as error:
                 lost = error
-            if self._left.is_set():
+            if self._left:
                 self._leave_modes()
                 if self._command.id:
-                    self._say(f"left session {self._command.id}")
+                    self._say(f"left session {_one_line(self._command.id)}")
                     return 0
                 return _NO_CONNECTION
             if not self._command.id or self._arguments.no_reconnect:
                 raise lost
             self._leave_modes()
-            self._process.close()
-            self._process = None
+            process, self._process = self._process, None
+            process.close()
             self._process = self._connect_again()
-            if self._process is None:
-                raise lost
+            self._resized.set()  # perhaps, meanwhile
 
     def _copy(self, process: Process) -> None:
         raw = process.stdout.raw
         buffer = memoryview(bytearray(_PIECE))
+        tail = b""
         while count := raw.readinto(buffer):
-            shown = bytes(buffer[:count])
-            _write(1, memoryview(shown))
-            entered = max(shown.rfind(b"\x1b[?1049h"), shown.rfind(b"\x1b[?47h"))
-            left = max(shown.rfind(b"\x1b[?1049l"), shown.rfind(b"\x1b[?47l"))
-            if entered != left:
-                self._in_alt = entered > left
+            self._put(1, buffer[:count])
+            shown = tail + buffer[:count]
+            for switch in _SWITCH_SCREEN.finditer(shown):
+                self._in_alt = switch[1] == b"h"
+            tail = shown[-_LONGEST_SWITCH:]
 
-    def _connect_again(self) -> Process | None:
-        """Try until there is a connection; ``None`` when the user has had enough."""
+    def _put(self, descriptor: int, data: memoryview | bytes) -> None:
+        with self._screen:
+            if not self._over:
+                _write(descriptor, memoryview(data))
+
+    def _connect_again(self) -> Process:
+        """Try until there is a connection; the user ends it with Ctrl-C."""
         attempt = 0
         while True:
             pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
             attempt += 1
             text = f"connection lost, attempt {attempt} in {pause:g} s (Ctrl-C ends)"
-            _write(2, memoryview(f"\r\x1b[K[wsep-sync: {text}]".encode()))
-            if self._left.wait(pause):
-                _write(2, memoryview(b"\r\n"))
-                return None
+            self._put(2, f"\r\x1b[K[wsep-sync: {text}]".encode())
+            time.sleep(pause)
             try:
                 process = self._start()
+            except StartOSError:
+                raise  # it is not the connection that is to blame
             except (ConnectError, TransportClosed, StartError):
                 continue
-            _write(2, memoryview(b"\r\x1b[K"))
+            self._put(2, b"\r\x1b[K")
             if not process.reattached:
-                self._say(f"session {self._command.id} was gone, started anew")
-            # The size may have changed meanwhile.
-            process.resize(*_terminal_size())
+                self._say(f"session {_one_line(self._command.id)} was gone, started anew")
+            self._escapes.start_line()
             return process
 
     def _type(self) -> None:
-        try:
-            while data := os.read(0, _PIECE):
+        last = b""
+        with contextlib.suppress(OSError):  # the terminal has gone
+            while data := _read(0):
+                last = data[-1:]
                 process = self._process
-                if process is None:
-                    # Not connected: there is nobody to type to, but an interrupt is for us.
-                    if b"\x03" in data or self._escapes.feed(data)[1]:
-                        self._left.set()
-                    continue
                 typed, leave = self._escapes.feed(data)
-                with contextlib.suppress(BrokenPipeError, ValueError):
+                if process is None:
+                    # There is nobody to type to, but an interrupt is for us.
+                    if leave or b"\x03" in data:
+                        os.kill(os.getpid(), signal.SIGINT)
+                    continue
+                with contextlib.suppress(OSError, ValueError):
                     process.stdin.raw.write(typed)
                 if leave:
-                    self._left.set()
+                    self._left = True
                     process.close()
-        except OSError:
-            pass  # the terminal has gone
         process = self._process
         if process is not None:
             with contextlib.suppress(OSError, ValueError):
+                if last not in b"\r\n":
+                    # In the midst of a line, the end-of-file character only sends the line off
+                    # (POSIX, canonical mode), so it takes two.
+                    process.stdin.raw.write(b"\x04")
                 process.stdin.close()
 
-    @contextlib.contextmanager
-    def _resizing(self) -> Iterator[None]:
-        def resize(_number: int, _frame: FrameType | None) -> None:
-            if self._process is not None:
-                self._process.resize(*_terminal_size())
-
-        former = signal.signal(signal.SIGWINCH, resize)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGWINCH, former)
+    def _resize(self) -> None:
+        while self._resized.wait() and not self._over:
+            self._resized.clear()
+            process = self._process
+            if process is not None:
+                process.resize(*_terminal_size())
 
     def _leave_modes(self) -> None:
         """Undo what a program that was left has set on this terminal."""
-        if os.isatty(1):
+        # Not if the terminal takes nothing: it must not keep us from ending.
+        if os.isatty(1) and wait_for(1, WRITE, None, 1.0):
+            # Out of any sequence, first.
+            left = b"\x18\x1b\\" + (b"\x1b[<99u\x1b[?1049l" if self._in_alt else b"")
+            self._in_alt = False
             with contextlib.suppress(OSError):
-                if self._in_alt:
-                    _write(1, memoryview(b"\x1b[?1049l"))
-                    self._in_alt = False
-                _write(1, memoryview(_RESET_MODES + b"\r\n"))
+                _write(1, memoryview(left + _RESET_MODES + b"\r\n"))
 
-    @staticmethod
-    def _say(text: str) -> None:
+    def _say(self, text: str) -> None:
         with contextlib.suppress(OSError):
-            _write(2, memoryview(f"[wsep-sync: {text}]\r\n".encode()))
+            self._put(2, f"[wsep-sync: {text}]\r\n".encode())
 
 
 class _Escapes:
@@ -606,6 +722,10 @@ class _Escapes:
         self._character = character
         self._at_start = True  # of a line
         self._pending = False  # the character was typed there, and what follows decides
+
+    def start_line(self) -> None:
+        """What is typed next is at the start of a line."""
+        self._at_start, self._pending = True, False
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
         """Return what to send of what was typed, and whether the user wants to leave."""
@@ -645,59 +765,77 @@ def _raw_terminal() -> Iterator[None]:
         tty.setraw(0, termios.TCSADRAIN)
         yield
     finally:
-        # Not TCSADRAIN, which waits for a terminal that may have stopped its output.
-        termios.tcsetattr(0, termios.TCSANOW, former)
+        with contextlib.suppress(termios.error):  # the terminal has gone
+            # Not TCSADRAIN, which waits for a terminal that may have stopped its output.
+            termios.tcsetattr(0, termios.TCSANOW, former)
 
 
 # Sessions
 
 
-def _sessions(arguments: argparse.Namespace) -> int:
-    status, body = _request(arguments, "GET", "/sessions")
+def _sessions(arguments: argparse.Namespace, signals: _Signals) -> int:
+    status, body = _request(arguments, signals, "GET", "/sessions")
     if status != 200:
-        _complain(f"{arguments.url}: the server answered HTTP {status}: {body.strip()[:200]}")
+        _complain(f"{arguments.url}: {body[:200] or 'no sessions here'} (HTTP {status})")
         return 1
     import json
+    import shlex
 
-    for info in json.loads(body):
-        print(
-            info["id"],
-            info["pid"],
-            f"{info['rows']}x{info['cols']}",
-            f"{info['clients']} attached",
-            " ".join(info["command"]),
-            sep="\t",
-        )
+    try:
+        lines = [
+            (
+                info["id"],
+                info["pid"],
+                f"{info['rows']}x{info['cols']}",
+                f"{info['clients']} attached",
+                shlex.join(info["command"]),
+            )
+            for info in json.loads(body)
+        ]
+    except (KeyError, TypeError, ValueError):
+        _complain(f"{arguments.url}: the server's answer is no list of sessions")
+        return 1
+    for line in lines:
+        print(*map(_one_line, line), sep="\t")
     return 0
 
 
-def _kill(arguments: argparse.Namespace) -> int:
+def _kill(arguments: argparse.Namespace, signals: _Signals) -> int:
     from urllib.parse import quote
 
-    status, body = _request(arguments, "DELETE", f"/sessions/{quote(arguments.id, safe='')}")
+    status, body = _request(
+        arguments, signals, "DELETE", f"/sessions/{quote(arguments.id, safe='')}"
+    )
     if status == 204:
         return 0
-    _complain(f"{arguments.id}: {body.strip()[:200] or f'the server answered HTTP {status}'}")
+    _complain(f"{arguments.id}: {body[:200]} (HTTP {status})")
     return 1
 
 
-def _request(arguments: argparse.Namespace, method: str, path: str) -> tuple[int, str]:
+def _request(
+    arguments: argparse.Namespace, signals: _Signals, method: str, path: str
+) -> tuple[int, str]:
     """Ask the server something over HTTP; return the status and the body."""
+    if arguments.url is None:
+        arguments.fail("--url or $WSEP_URL is needed")
+    return signals.wait_for_call(lambda: _http(arguments.url, arguments.timeout, method, path))
+
+
+def _http(url: str, timeout: float, method: str, path: str) -> tuple[int, str]:
     import http.client
     from urllib.parse import urlsplit
 
-    if arguments.url is None:
-        arguments.fail("--url or $WSEP_URL is needed")
-    parts = urlsplit(arguments.url)
     kinds = {"ws": http.client.HTTPConnection, "wss": http.client.HTTPSConnection}
-    if parts.scheme not in kinds or not parts.hostname:
-        arguments.fail(f"not a WebSocket URL: {arguments.url}")
-    connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=arguments.timeout)
     try:
-        connection.request(method, path)
-        response = connection.getresponse()
-        return response.status, response.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        raise ConnectError(arguments.url, str(error) or type(error).__name__) from error
-    finally:
-        connection.close()
+        parts = urlsplit(url)
+        if parts.scheme not in kinds or not parts.hostname:
+            raise ValueError("not a WebSocket URL (ws://HOST:PORT or wss://HOST:PORT)")
+        connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=timeout)
+        with contextlib.closing(connection):
+            connection.request(method, parts.path.rstrip("/") + path)
+            response = connection.getresponse()
+            return response.status, response.read().decode(errors="replace").strip()
+    except TimeoutError as error:
+        raise ConnectError(url, f"no answer within {timeout:g} seconds") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ConnectError(url, str(error) or type(error).__name__) from error
