@@ -53,6 +53,9 @@ ExecerFactory: TypeAlias = "Callable[[], Execer]"
 # How many seconds a client has to close after it was told the exit status.
 _CLOSE_WAIT = 5.0
 
+# How many seconds what a client had typed when it left its session may take to be written.
+_LAST_INPUT_WAIT = 0.5
+
 # How many messages are taken before the pid is sent: a client that sends without end must not hold
 # it up.
 _MOST_EARLY = 16
@@ -317,6 +320,8 @@ class _Connection:
             status = ExitCode(0)
         except ExitError as error:
             status = ExitCode(error.exit_code, error.message, error.signal)
+        except SessionClosed:
+            return  # this client has left its session, which goes on: nothing has failed
         except WsepError as error:
             self._failure = ProtocolError(f"wait for command: {error}")
             self._transport.set_deadline(0)
@@ -368,6 +373,10 @@ class _Connection:
         if self._finished:
             process.close()
         else:
+            command = self._command
+            if self._stdin is not None and command is not None and command.tty and command.id:
+                # The session goes on, and what was typed last, "make" and Enter say, is for it.
+                self._stdin.drain(_LAST_INPUT_WAIT)
             process.hang_up()
         if self._stdin is not None:
             self._stdin.close()
@@ -410,6 +419,11 @@ class _StdinQueue:
             self._changed.notify_all()
         return True
 
+    def drain(self, timeout: float) -> None:
+        """Block until all is written, for ``timeout`` seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._items and not self._size, timeout)
+
     def close(self) -> None:
         """Let the thread end; the process must have been closed, lest it be stuck in writing."""
         with self._changed:
@@ -435,13 +449,13 @@ class _StdinQueue:
                 elif not broken:
                     self._file.raw.write(item)
             except TransportClosed:
-                return
+                pass  # for the thread that receives to see; what has come is still to be written
             except (OSError, ValueError):
                 broken = True
-            if item is not None and not isinstance(item, StdinMark):
-                with self._changed:
+            with self._changed:
+                if item is not None and not isinstance(item, StdinMark):
                     self._size -= len(item)
-                    self._changed.notify_all()
+                self._changed.notify_all()
 
 
 _process_wide = Server()

@@ -12,7 +12,9 @@ itself or not, or could not be started. A state never goes back.
 
 Data goes from the command's output, in one thread that reads it, through the terminal engine,
 which knows what the terminal shows, into a queue for each client, all under one lock: so a client
-that attaches gets a redraw and then everything after it, nothing missing and nothing twice.
+that attaches gets a redraw and then everything after it, nothing missing and nothing twice. Input
+of all clients goes through one queue the other way, in a thread of its own once there is some. A
+third thread waits for the command to end, or for the time when it has to.
 """
 
 from __future__ import annotations
@@ -46,6 +48,18 @@ _CLIENT_LIMIT = 1 << 20
 
 # How much is read from the terminal at once, in bytes.
 _READ_SIZE = 1 << 16
+
+# How much is read after the command has ended, in bytes. A terminal, or what a server further on
+# had sent, holds less; but a job that the command left may go on writing for ever.
+_LATE_LIMIT = 1 << 21
+
+# How many bytes of input may wait for a command that does not read; and how many are written, and
+# counted, at once.
+_INPUT_LIMIT = 1 << 16
+_INPUT_PIECE = 1 << 14
+
+# How long the command is waited for at once, in seconds: poll(2) knows no more than 24 days.
+_LONGEST_WAIT = 86400.0
 
 # How long a terminal stays one row smaller to make a program paint its screen again, in seconds.
 # With no pause between, none of the full-screen programs that were tried noticed.
@@ -130,8 +144,10 @@ class Session:
         self._changed = threading.Condition(self._lock)
         self._state = State.STARTING
         self._starting = False  # a thread is at it
+        # Both while the command runs, and no longer: they hold descriptors and memory.
         self._process: Process | None = None
         self._terminal: Terminal | None = None
+        self._pid = 0  # until the command runs
         self._rows = command.rows
         self._cols = command.cols
         self._clients: set[_Client] = set()
@@ -140,8 +156,12 @@ class Session:
         self._active = self._created
         self._unattended_since = time.monotonic()
         self._error: Exception | None = None  # why there is no session, or how the command ended
-        # Held while input is written, so that what one client types or pastes stays together.
-        self._input_lock = threading.Lock()
+        self._ended = False  # the command has, and its output is about to
+        self._input: deque[bytes | None] = deque()  # None is the end of the file
+        self._input_size = 0  # in bytes, with what is being written
+        self._input_changed = threading.Condition(self._lock)
+        self._writing = False  # there is a thread that writes the input, or there was
+        self._deaf = False  # the command has left its terminal, and takes no input any more
         # Held while the command is told its size, so that the last told is the last set.
         self._size_lock = threading.Lock()
 
@@ -171,21 +191,17 @@ class Session:
         """
         Resize(rows, cols)  # raises what is wrong with them
         if self._begin():
-            return self._start(rows, cols)
+            return self._start(rows, cols, options)
         self.wait_for_state(State.READY)
         resized = self.resize(rows, cols)
         with self._lock:
             if self._state is not State.READY:
-                if self._process is None and self._error is not None:
+                if not self._pid and self._error is not None:
                     raise copy_error(self._error)
                 raise SessionClosed(f"session {self.command.id!r} has ended")
             client = self._add_client(options, reattached=True)
-            terminal = self._terminal
-            assert terminal is not None
-            repaint = terminal.in_alt and (terminal.lost or resized)
-        if repaint:
-            self._repaint()
-        return client
+            client.repaint = resized
+            return client
 
     def _begin(self) -> bool:
         """Return whether it is for the caller to start the command."""
@@ -195,11 +211,24 @@ class Session:
                 return True
             return False
 
-    def _start(self, rows: int, cols: int) -> Process:
+    def _start(self, rows: int, cols: int, options: Options | None) -> Process:
         command = self._start_command
         if rows or cols:
             command = replace(command, rows=rows, cols=cols)
+        # As the reference has it, 0 by 0 is a terminal of 80 rows and 24 columns.
+        rows, cols = (command.rows, command.cols) if command.rows or command.cols else (80, 24)
+        # Daemons, so that a program which forgot to close its server can end. The reader ends with
+        # the command's output; the watcher when the command has ended, which close() brings about
+        # in any case; both, if it cannot be started.
+        reader = threading.Thread(target=self._read_output, name="wsep-session-output", daemon=True)
+        watcher = threading.Thread(
+            target=self._watch, args=(reader,), name="wsep-session-watch", daemon=True
+        )
         try:
+            # All that can fail comes before the command: then there is nothing to be ended.
+            terminal = new_terminal(rows, cols)
+            reader.start()
+            watcher.start()
             process = self._execer.start(command)
         except BaseException as error:
             with self._lock:
@@ -207,30 +236,21 @@ class Session:
                 self._error = copy_error(known)
                 self._set_state(State.DONE)
             raise
-        # As the reference has it, 0 by 0 is a terminal of 80 rows and 24 columns.
-        rows, cols = (command.rows, command.cols) if command.rows or command.cols else (80, 24)
-        terminal = new_terminal(rows, cols)
         with self._lock:
             self._process = process
             self._terminal = terminal
+            self._pid = process.pid
             self._rows, self._cols = rows, cols
             self._set_state(State.READY)
-            client = self._add_client(None, reattached=False)
-        # Ends with the command's output, which close() brings about in any case. A daemon, so
-        # that a program which forgot to close its server can end.
-        threading.Thread(
-            target=self._read_output, name=f"wsep-session-{process.pid}", daemon=True
-        ).start()
-        return client
+            # In the same breath: the reader has not begun yet, and this client misses nothing.
+            return self._add_client(options, reattached=False)
 
     def _add_client(self, options: Options | None, reattached: bool) -> _Client:
         """Make a client and register it; requires holding the lock."""
         assert self._lock.locked()
-        assert self._process is not None
-        assert self._terminal is not None
         if options is not None:
             self._timeout = max(self._timeout, options.session_timeout)
-        client = _Client(self, self._process.pid, reattached)
+        client = _Client(self, self._pid, reattached)
         self._clients.add(client)
         self._active = time.time()
         return client
@@ -241,6 +261,7 @@ class Session:
         if state > self._state:
             self._state = state
             self._changed.notify_all()
+            self._input_changed.notify_all()
 
     # The size
 
@@ -256,67 +277,156 @@ class Session:
                 changed = (rows, cols) not in ((0, 0), (self._rows, self._cols))
                 if not changed or self._process is None or self._terminal is None:
                     return False
+                process = self._process
                 self._rows, self._cols = rows, cols
                 self._terminal.resize(rows, cols)
-            self._process.resize(rows, cols)
+            process.resize(rows, cols)
             return True
 
     def _repaint(self) -> None:
         """Make a full-screen program paint its screen anew, by a size that is not quite right."""
-        assert self._process is not None
+        process = self._process
+        if process is None:
+            return
         with self._size_lock:
-            self._process.resize(max(1, self._rows - 1), self._cols)
+            process.resize(max(1, self._rows - 1), self._cols)
         with contextlib.suppress(TimeoutError):
             self.wait_for_state(State.CLOSING, _REPAINT_PAUSE)
         with self._size_lock:
             # Whatever the size is by now: another client may have changed it meanwhile.
-            self._process.resize(self._rows, self._cols)
+            process.resize(self._rows, self._cols)
 
     # Output
 
     def _read_output(self) -> None:
+        """Read the command's output to its end: the work of the reader's thread."""
+        self.wait_for_state(State.READY)
         process, terminal = self._process, self._terminal
-        assert process is not None
-        assert terminal is not None
+        if process is None or terminal is None:
+            return  # it could not be started
         raw = process.stdout.raw
+        late = 0
         try:
-            while True:
-                left = self._time_left()
-                if left <= 0:
-                    self._expire()
-                elif not raw.ready(left):  # type: ignore[attr-defined]
-                    continue
+            # Waited for first, for a read that blocks would keep its buffer all the while.
+            while raw.ready(None) and late < _LATE_LIMIT:  # type: ignore[attr-defined]
                 data = raw.read(_READ_SIZE)
                 if not data:
                     break
+                if self._ended:
+                    late += len(data)
                 self._distribute(terminal, data)
         except (WsepError, OSError):
             pass  # of a server further on; waiting for the command will tell
-        try:
-            process.wait()
-        except WsepError as error:
-            self._error = copy_error(error)
-        process.close()
-        for file in (process.stdin, process.stdout, process.stderr):
-            streams.close_quietly(file)
-        with self._lock:
-            self._set_state(State.DONE)
-            for client in self._clients:
-                client.end(terminal)
-            self._terminal = None
 
     def _distribute(self, terminal: Terminal, data: bytes) -> None:
-        replies = b""
         with self._lock:
             terminal.feed(data)
             self._active = time.time()
+            live = False
             for client in self._clients:
-                client.put(data, terminal)
-            if not self._clients:
-                replies = terminal.replies(data)
-        if replies:
-            # Nobody is there whose terminal would answer, and the program may wait for it.
-            self._write_if_ready(replies)
+                live = client.put(data, terminal) or live
+            if live:
+                return
+            # Nobody's terminal will see these bytes: a redraw, which is all that is sent later,
+            # has no questions in it. And the program may wait for the answer.
+            replies = terminal.replies(data)
+            if not replies or self._deaf or self._input_size + len(replies) > _INPUT_LIMIT:
+                return
+            start = self._put_input(replies)
+        if start:
+            self._start_writing()
+
+    # Input
+
+    def _write(self, client: _Client, data: bytes | None) -> None:
+        """Queue input of a client, ``None`` for the end of the file; block while it is full.
+
+        Queued rather than written, for a write that blocks because the command does not read
+        could not be called off when its client leaves.
+        """
+        with self._lock:
+            self._input_changed.wait_for(
+                lambda: (
+                    self._input_size < _INPUT_LIMIT
+                    or not client.attached
+                    or self._deaf
+                    or self._state is State.DONE
+                )
+            )
+            if not client.attached:
+                raise BrokenPipeError(errno.EPIPE, "this client has left the session")
+            if self._deaf or self._state is State.DONE:
+                raise BrokenPipeError(errno.EPIPE, "the command has ended")
+            self._active = time.time()
+            start = self._put_input(data)
+        if start:
+            self._start_writing()
+
+    def _put_input(self, data: bytes | None) -> bool:
+        """Append to the input; return whether to start its thread. Requires holding the lock."""
+        assert self._lock.locked()
+        self._input.append(data)
+        self._input_size += len(data or b"")
+        self._input_changed.notify_all()
+        start, self._writing = not self._writing, True
+        return start
+
+    def _start_writing(self) -> None:
+        # Ends with the session. A daemon, as the others are.
+        threading.Thread(target=self._write_input, name="wsep-session-input", daemon=True).start()
+
+    def _write_input(self) -> None:
+        process = self._process
+        while process is not None:
+            with self._lock:
+                self._input_changed.wait_for(lambda: self._input or self._state is State.DONE)
+                if self._state is State.DONE:
+                    return
+                data = self._input.popleft()
+            try:
+                if data is None:
+                    process.stdin.raw.send_eof()  # type: ignore[attr-defined]
+                else:
+                    process.stdin.raw.write(data)
+            except (OSError, ValueError):
+                with self._lock:
+                    self._deaf = True
+                    self._input.clear()
+                    self._input_changed.notify_all()
+                return
+            with self._lock:
+                self._input_size -= len(data or b"")
+                self._input_changed.notify_all()
+
+    # The end
+
+    def _watch(self, reader: threading.Thread) -> None:
+        """Wait for the command to end, and see to it when no client comes back in time."""
+        self.wait_for_state(State.READY)
+        process, terminal = self._process, self._terminal
+        if process is None or terminal is None:
+            return  # it could not be started
+        while True:
+            try:
+                process.wait(min(self._time_left(), _LONGEST_WAIT))
+                break
+            except TimeoutError:
+                self._expire(process)
+            except WsepError as error:
+                self._error = copy_error(error)
+                break
+        # The terminal may be held open by a job that was left in the background. Without its
+        # shell, that is no session any more: what is there is read, and no more waited for.
+        self._ended = True
+        process.close()
+        reader.join()
+        for file in (process.stdin, process.stdout, process.stderr):
+            streams.close_quietly(file)
+        with self._lock:
+            for client in self._clients:
+                client.end(terminal)
+            self._process = self._terminal = None
+            self._set_state(State.DONE)
 
     def _time_left(self) -> float:
         """Return for how many seconds nothing can be overdue: a client may yet leave."""
@@ -325,47 +435,15 @@ class Session:
                 return self._timeout
             return self._unattended_since + self._timeout - time.monotonic()
 
-    def _expire(self) -> None:
+    def _expire(self, process: Process) -> None:
         with self._lock:
-            if self._clients or self._state is not State.READY:
+            # Looked at again: a client may have come, and perhaps left, just now.
+            overdue = time.monotonic() - self._unattended_since >= self._timeout
+            if self._clients or not overdue or self._state is not State.READY:
                 return
             self._set_state(State.CLOSING)
         _log.info("session %r ended: no client for %g s", self.command.id, self._timeout)
-        # This thread has to go on reading, for a command may have much to say before it ends. The
-        # thread ends when the command has, some 2 seconds later at most.
-        threading.Thread(target=self._end, name="wsep-session-expiry", daemon=True).start()
-
-    # Input
-
-    def _write(self, data: ReadableBuffer) -> None:
-        process = self._process
-        assert process is not None
-        with self._input_lock:
-            process.stdin.raw.write(data)
-        self._active = time.time()
-
-    def _send_eof(self) -> None:
-        process = self._process
-        assert process is not None
-        with self._input_lock:
-            process.stdin.raw.send_eof()  # type: ignore[attr-defined]
-
-    def _write_if_ready(self, data: bytes) -> None:
-        """Write without blocking, or not at all: the caller is the one who reads the output."""
-        process = self._process
-        assert process is not None
-        if not self._input_lock.acquire(blocking=False):
-            return
-        try:
-            raw = process.stdin.raw
-            if raw.ready(0):  # type: ignore[attr-defined]
-                raw.write(data)
-        except (OSError, ValueError):
-            pass  # the command has just ended
-        finally:
-            self._input_lock.release()
-
-    # The end
+        process.hang_up()
 
     def close(self, reason: str = "closed") -> None:
         """End the command, with SIGHUP, SIGTERM and SIGKILL, and so the session.
@@ -380,18 +458,12 @@ class Session:
             while self._starting and self._state is State.STARTING:
                 self._changed.wait()
             first = self._state < State.CLOSING
-            if first and self._process is None:
-                self._set_state(State.DONE)
-                return
-            self._set_state(State.CLOSING)
-        if first:
+            process = self._process
+            self._set_state(State.CLOSING if process else State.DONE)
+        if first and process is not None:
             _log.info("session %r ended: %s", self.command.id, reason)
-            self._end()
+            process.hang_up()
         self.wait_for_state(State.DONE)
-
-    def _end(self) -> None:
-        assert self._process is not None
-        self._process.hang_up()
 
     def wait_for_state(self, state: State, timeout: float | None = None) -> State:
         """Block until the session has come as far as ``state``; return how far it has come.
@@ -415,7 +487,7 @@ class Session:
         with self._lock:
             return SessionInfo(
                 id=self.command.id,
-                pid=0 if self._process is None else self._process.pid,
+                pid=self._pid,
                 command=(self.command.command, *self.command.args),
                 rows=self._rows,
                 cols=self._cols,
@@ -440,14 +512,18 @@ class _Client(Process):
         self.queue: deque[memoryview] = deque()
         self.size = 0  # of the queue, but for a redraw
         self.stale = reattached  # what it knows of the terminal is out of date: redraw it
+        self.repaint = False  # the program has to paint its alternate screen for it
         self.alt_generation: int | None = None  # set if it has not seen the normal screen
         self.attached = True
         self._redrawing = False  # the first in the queue is a redraw
 
-    def put(self, data: bytes, terminal: Terminal) -> None:
-        """Queue output that the terminal was fed; requires holding the session's lock."""
+    def put(self, data: bytes, terminal: Terminal) -> bool:
+        """Queue output that the terminal was fed; return whether it is to reach this client.
+
+        Requires holding the session's lock.
+        """
         if self.stale:
-            return
+            return False
         left_alt = self.alt_generation not in (None, terminal.alt_generation)
         if left_alt or self.size + len(data) > _CLIENT_LIMIT:
             # It has never seen the normal screen that is shown now, or it reads too slowly.
@@ -457,6 +533,7 @@ class _Client(Process):
             self.queue.append(memoryview(data))
             self.size += len(data)
         self.changed.notify_all()
+        return not self.stale
 
     def _drop(self) -> None:
         """Drop what waits, but a redraw that is being read: with a flood it would never end."""
@@ -465,32 +542,38 @@ class _Client(Process):
             self.queue.pop()
         self.size = 0
 
-    def _redraw(self, terminal: Terminal) -> None:
-        """Queue what the terminal shows; requires holding the lock, with the queue empty."""
-        self.stale = False
+    def _redraw(self, terminal: Terminal) -> bool:
+        """Queue what the terminal shows; return whether the program has to paint it.
+
+        Requires holding the lock.
+        """
+        repaint = terminal.in_alt and (terminal.lost or self.repaint)
+        self.stale = self.repaint = False
         self.alt_generation = terminal.alt_generation if terminal.in_alt else None
         redraw = terminal.redraw()
         if redraw:
             self.queue.append(memoryview(redraw))
             self._redrawing = True
+        return repaint
 
     def end(self, terminal: Terminal) -> None:
         """The command has ended; requires holding the session's lock."""
         if self.stale:
             self._drop()
-            if not self.queue:
-                self._redraw(terminal)
+            # The last there is, so it may well stand behind one that is being read.
+            self._redraw(terminal)
         self.changed.notify_all()
 
     def read(self, buffer: memoryview) -> int:
         """Block until there is output; store it and return how much, 0 at the end."""
         session = self._session
+        repaint = False
         with session._lock:
             while not self.queue:
                 if not self.attached:
                     return 0
                 if self.stale and session._terminal is not None:
-                    self._redraw(session._terminal)
+                    repaint = self._redraw(session._terminal)
                 elif session._state is State.DONE:
                     return 0
                 else:
@@ -508,15 +591,18 @@ class _Client(Process):
                 else:
                     self.queue.popleft()
                     self._redrawing = False
-            return done
+        if repaint:
+            # After the redraw: from here on, whatever the program paints is on its way to here.
+            session._repaint()
+        return done
 
     def resize(self, rows: int, cols: int) -> None:
         self._session.resize(rows, cols)
 
     def send_signal(self, signal: int) -> None:
         process = self._session._process
-        assert process is not None
-        process.send_signal(signal)
+        if process is not None:
+            process.send_signal(signal)
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until the command has ended; SessionClosed once this client has left."""
@@ -543,14 +629,15 @@ class _Client(Process):
                 session._unattended_since = time.monotonic()
             self.queue.clear()
             self.changed.notify_all()
+            session._input_changed.notify_all()
 
     def hang_up(self) -> None:
         self.close()
 
     def kill(self) -> None:
         process = self._session._process
-        assert process is not None
-        process.kill()
+        if process is not None:
+            process.kill()
 
 
 class _ClientOutput(io.RawIOBase):
@@ -589,18 +676,17 @@ class _ClientInput(io.RawIOBase):
     def write(self, data: ReadableBuffer, /) -> int:
         if self.closed:
             raise ValueError("write to closed file")
-        if not self._client.attached:
-            raise BrokenPipeError(errno.EPIPE, "this client has left the session")
         view = memoryview(data).cast("B")
-        self._client._session._write(view)
+        for start in range(0, len(view), _INPUT_PIECE):
+            self._client._session._write(self._client, bytes(view[start : start + _INPUT_PIECE]))
         return len(view)
 
     def close(self) -> None:
         if self.closed:
             return
         try:
-            if self._client.attached:
-                with contextlib.suppress(OSError, ValueError):  # the command has ended
-                    self._client._session._send_eof()
+            # When the command has ended, or the client has left, there is nothing to be sent.
+            with contextlib.suppress(BrokenPipeError):
+                self._client._session._write(self._client, None)
         finally:
             super().close()
