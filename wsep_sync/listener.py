@@ -15,6 +15,7 @@ from .wsgi import UPGRADED
 
 if TYPE_CHECKING:
     import ssl
+    from wsgiref.headers import Headers
 
     from _typeshed.wsgi import WSGIApplication
 
@@ -168,6 +169,14 @@ class _Response(ServerHandler):
     """Sends what the application returns, unless the request has become a WebSocket."""
 
     request_handler: _Handler
+    status: str
+    headers: Headers
+
+    def cleanup_headers(self) -> None:
+        super().cleanup_headers()
+        if self.status.startswith("426"):  # RFC 9110, section 15.5.22
+            self.headers["Connection"] = "Upgrade, close"
+            self.headers["Upgrade"] = "websocket"
 
     def finish_response(self) -> None:
         if not getattr(self, "environ", {}).get(UPGRADED):

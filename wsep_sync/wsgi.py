@@ -6,11 +6,12 @@ import dataclasses
 import json
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import ProtocolError
 from .process import Execer
 from .server import ExecerFactory, Options, Server
+from .transports.base import Transport
 from .transports.simple_websocket import accept_websocket
 
 if TYPE_CHECKING:
@@ -57,24 +58,23 @@ def application(
             return _answer(start_response, "426 Upgrade Required", "WebSocket version 13 only\n")
         if not environ.get("HTTP_SEC_WEBSOCKET_KEY"):
             return _answer(start_response, "400 Bad Request", "no Sec-WebSocket-Key\n")
-        _serve(environ, server, execer, options)
+        try:
+            transport = accept_websocket(environ)
+        except ProtocolError as error:
+            return _answer(start_response, "400 Bad Request", f"{error}\n")
+        environ[UPGRADED] = True
+        _serve(transport, server, execer, options)
         return []
 
     return wsep
 
 
 def _serve(
-    environ: dict[str, Any],
+    transport: Transport,
     server: Server,
     execer: Execer | ExecerFactory,
     options: Options | None,
 ) -> None:
-    environ[UPGRADED] = True
-    try:
-        transport = accept_websocket(environ)
-    except ProtocolError as error:
-        _log.info("refused: %s", error)
-        return
     try:
         server.serve(transport, execer, options)
         transport.close(1000)
@@ -96,6 +96,7 @@ def _answer(
     if status.startswith("204"):
         headers = []
     if status.startswith("426"):
-        headers += [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+        # RFC 9110, section 15.5.22, wants Upgrade besides: PEP 3333 leaves it to the HTTP server.
+        headers.append(("Sec-WebSocket-Version", "13"))
     start_response(status, headers)
     return [body]

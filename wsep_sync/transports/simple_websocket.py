@@ -11,6 +11,7 @@ from typing import Any
 import simple_websocket
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from wsproto.utilities import RemoteProtocolError
 
 from ..errors import ProtocolError, TransportClosed
 from ..messages import MAX_MESSAGE
@@ -43,7 +44,7 @@ def accept_websocket(environ: dict[str, Any]) -> SimpleWebSocketTransport:
     environ = {k: v for k, v in environ.items() if k != "HTTP_SEC_WEBSOCKET_EXTENSIONS"}
     try:
         server = simple_websocket.Server(environ, thread_class=_NoThread)
-    except (simple_websocket.ConnectionError, ValueError) as error:
+    except (simple_websocket.ConnectionError, RemoteProtocolError, ValueError) as error:
         raise ProtocolError(f"no WebSocket handshake: {error}", 1002) from error
     return SimpleWebSocketTransport(server)
 
