@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from certificates import certificates
 from helpers import (
     NOBODY,
     SECONDS,
@@ -57,6 +58,16 @@ def over_a_socket() -> Iterator[Execer]:
 
 
 @contextlib.contextmanager
+def over_tls() -> Iterator[Execer]:
+    contexts = certificates()
+    with (
+        listening(ssl_context=contexts.server) as listener,
+        connect(listener.url, ssl_context=contexts.client) as execer,
+    ):
+        yield execer
+
+
+@contextlib.contextmanager
 def over_two_hops() -> Iterator[Execer]:
     with (
         listening() as back,
@@ -70,6 +81,7 @@ EXECERS: dict[str, Callable[[], AbstractContextManager[Execer]]] = {
     "local": LocalExecer,
     "memory": MemoryExecer,
     "socket": over_a_socket,
+    "tls": over_tls,
     "chain": over_two_hops,
 }
 
