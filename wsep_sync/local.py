@@ -292,7 +292,12 @@ class _ExitWatch:
 
     def __exit__(self, *_: object) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def __del__(self) -> None:
+        # A Ctrl-C may come before the block is entered.
+        self.__exit__()
 
 
 def _group_lives(group: int) -> bool:
