@@ -14,8 +14,9 @@ import threading
 import time
 from typing import IO, Any, Protocol, cast
 
-from .errors import WsepError
+from .errors import OutputUnread, WsepError
 from .messages import MAX_BODY
+from .process import Process
 from .streams import close_quietly
 from .wakeup import READ, WRITE, Wakeup, wait_for
 
@@ -46,7 +47,7 @@ class OutputCopier:
     """Copies an output to a descriptor until it ends.
 
     Args:
-        raw: The output's raw file, which nobody else reads. Closed at the end.
+        file: The output, which nobody else reads. Closed at the end.
         descriptor: Where to; owned, and closed at the end. ``None`` drops everything.
 
     Attributes:
@@ -55,8 +56,10 @@ class OutputCopier:
             its output is closed.
     """
 
-    def __init__(self, raw: io.RawIOBase, descriptor: int | None) -> None:
-        self._raw = cast("_RawReader", raw)
+    def __init__(self, file: io.BufferedReader, descriptor: int | None) -> None:
+        # Kept, too: it would close the raw file when it is collected, and the process with it.
+        self._file = file
+        self._raw = cast("_RawReader", file.raw)
         self._descriptor = descriptor
         self.error: OSError | None = None
         # Guards the two below.
@@ -100,7 +103,7 @@ class OutputCopier:
         except WsepError:
             pass  # the connection was lost: waiting for the command tells
         finally:
-            self._raw.close()
+            self._file.close()
             if self._descriptor is not None:
                 os.close(self._descriptor)
             with self._changed:
@@ -123,43 +126,52 @@ class InputCopier:
 
     Args:
         descriptor: Where from; owned, and closed at the end.
-        file: The command's input.
+        process: The command.
     """
 
-    def __init__(self, descriptor: int, file: io.BufferedWriter) -> None:
+    def __init__(self, descriptor: int, process: Process) -> None:
         self._descriptor = descriptor
-        self._file = file
+        self._process = process
         self._stop = Wakeup()
-        # Ends with the file, or when the command no longer reads, or by stop().
+        # Ends with the file, when the command has ended or no longer reads, or by stop().
         self._thread = threading.Thread(target=self._copy, name="wsep-copy-input", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more: the command has ended."""
+        """Leave the descriptor alone: the command has ended."""
         self._stop.set()
-
-    def join(self) -> None:
-        """After :meth:`stop`, wait until the descriptor is really left alone."""
         if threading.current_thread() is not self._thread:
             # Bounded: it may be stuck in writing to somebody whom the command left behind.
             self._thread.join(_RELEASE)
 
     def _copy(self) -> None:
-        raw = self._file.raw
+        stdin = self._process.stdin
         try:
-            while wait_for(self._descriptor, READ, self._stop):
+            # Nobody may have waited for the command: what is read then must not be taken away
+            # from whoever reads our input next.
+            while wait_for(self._descriptor, READ, self._stop) and not _ended(self._process):
                 try:
                     data = os.read(self._descriptor, MAX_BODY)
                 except BlockingIOError:  # somebody else who has it too was faster
                     continue
                 if not data:
                     break
-                raw.write(data)
+                stdin.raw.write(data)
         except (OSError, ValueError):
             pass  # the command has closed its input, or our own cannot be read
         finally:
             os.close(self._descriptor)
-            close_quietly(self._file)
+            close_quietly(stdin)
+
+
+def _ended(process: Process) -> bool:
+    try:
+        process.wait(0)
+    except (TimeoutError, OutputUnread):
+        return False
+    except WsepError:
+        pass
+    return True
 
 
 class _Job:
@@ -247,8 +259,9 @@ class Collector(_Job):
             binary = file.buffer
         self._binary = binary
         self._raw = getattr(binary, "raw", binary)
-        # Appended to by the one who runs this, joined by the one who calls communicate().
-        self._chunks: list[bytes] = []
+        # Not a list to be joined: what getvalue() returns is the buffer itself, not a copy.
+        # Written by whoever runs this, read by whoever calls communicate().
+        self._data = io.BytesIO()
         self._read_text: str | None = None
         self._discard = False
 
@@ -258,16 +271,17 @@ class Collector(_Job):
     def discard(self) -> None:
         """Keep nothing from now on; the output is still read, lest it hold the command up."""
         self._discard = True
+        self._data.truncate(0)
 
     def so_far(self) -> bytes | None:
         """Return the bytes that have been read, or ``None``, as ``TimeoutExpired`` has them."""
-        return b"".join(self._chunks) or None
+        return self._data.getvalue() or None
 
     def result(self) -> bytes | str:
         """Return all there was. To be called once :attr:`done` is set."""
         if self._read_text is not None:
             return self._read_text
-        data = b"".join(self._chunks)
+        data = self._data.getvalue()
         if self._text is None:
             return data
         text = data.decode(self._text.encoding, self._text.errors or "strict")
@@ -291,7 +305,5 @@ class Collector(_Job):
             data = reader(self._binary, _READ_SIZE)
             if not data:
                 return True
-            if self._discard:
-                self._chunks.clear()
-            else:
-                self._chunks.append(data)
+            if not self._discard:
+                self._data.write(data)

@@ -78,6 +78,9 @@ _URL_VARIABLE = "WSEP_URL"
 
 _SHELL = "/bin/sh"
 
+# As the streams of a process have it.
+_READ_BUFFER = 1 << 16
+
 # A terminal that nobody gave a size.
 _ROWS, _COLS = 24, 80
 
@@ -136,8 +139,8 @@ class Popen(Generic[AnyStr]):
     - ``stderr=STDOUT``, ``umask`` and ``clean_env`` let a POSIX shell start the command in its own
       place; ``clean_env`` also takes awk(1) and env(1). A program whose ``#!`` interpreter is
       missing is then the shell's status 127 rather than ``FileNotFoundError``.
-    - A remote command has ended when both its outputs have, too. When this process ends, so does
-      a remote command.
+    - A remote command has ended when both its outputs have, too, and they end together. When this
+      process ends, so does a remote command.
     - What cannot be done raises ``ValueError``, which names the argument: ``preexec_fn``,
       ``close_fds=False``, ``startupinfo``, ``creationflags``, ``restore_signals=False``,
       ``pass_fds``, ``extra_groups``, ``pipesize``, ``process_group`` other than 0; ``executable``
@@ -398,7 +401,7 @@ class Popen(Generic[AnyStr]):
         self._process = process
         self.pid = process.pid
         try:
-            self.stdin = self._attach_input(source, process.stdin)
+            self.stdin = self._attach_input(source, process)
             self.stdout = self._attach_output(output, process.stdout)
             # When merged, it has nothing, and is closed.
             if not prelude.merge:
@@ -407,18 +410,17 @@ class Popen(Generic[AnyStr]):
             process.close()
             raise
 
-    def _attach_input(self, source: int, file: io.BufferedWriter) -> IO[Any] | None:
+    def _attach_input(self, source: int, process: Process) -> IO[Any] | None:
         if source == DEVNULL:
-            close_quietly(file)  # which a terminal is told
+            close_quietly(process.stdin)  # which a terminal is told
             return None
         if source != PIPE:
-            self._input = InputCopier(source, file)
+            self._input = InputCopier(source, process)
             return None
-        if self._bufsize == 0 or self._bufsize > 1:
-            raw = file.detach()
-            binary: Any = io.BufferedWriter(raw, self._bufsize) if self._bufsize else raw
-        else:
-            binary = file
+        # A file of our own, as in _attach_output.
+        raw = process.stdin.detach()
+        size = self._bufsize if self._bufsize > 1 else io.DEFAULT_BUFFER_SIZE
+        binary: Any = raw if self._bufsize == 0 else io.BufferedWriter(raw, size)
         if not self._text:
             return cast("IO[Any]", binary)
         return io.TextIOWrapper(
@@ -430,24 +432,23 @@ class Popen(Generic[AnyStr]):
         )
 
     def _attach_output(self, target: int, file: io.BufferedReader) -> IO[Any] | None:
-        if target == DEVNULL and isinstance(file.raw, PipeReader):
-            file.close()  # what comes is dropped; a local command would get SIGPIPE
-            return None
         if isinstance(file.raw, PipeReader):
+            if target == DEVNULL:
+                file.close()  # what comes is dropped; a local command would get SIGPIPE
+                return None
             file.raw.when_unwanted(functools.partial(_break_pipe, self.process))
         if target != PIPE:
-            descriptor = None if target == DEVNULL else target
-            self._outputs.append(OutputCopier(cast("io.RawIOBase", file.raw), descriptor))
+            self._outputs.append(OutputCopier(file, None if target == DEVNULL else target))
             return None
-        size = self._bufsize if self._bufsize > 1 else io.DEFAULT_BUFFER_SIZE
+        # A file of our own: when its last user drops it, nobody reads any more, while a process
+        # holds its own files for as long as it runs.
+        raw = file.detach()
+        if self._bufsize == 0 and not self._text:
+            return cast("IO[Any]", raw)
+        size = self._bufsize if self._bufsize > 1 else _READ_BUFFER
         if self._text:
-            raw = file.detach()
             return io.TextIOWrapper(WatchedReader(raw, size), self._encoding, self._errors)
-        if self._bufsize == 0:
-            return cast("IO[Any]", file.detach())
-        if self._bufsize > 1:
-            return io.BufferedReader(file.detach(), size)
-        return file
+        return io.BufferedReader(raw, size)
 
     @property
     def process(self) -> Process:
@@ -517,7 +518,6 @@ class Popen(Generic[AnyStr]):
     def _release_input(self) -> None:
         if self._input is not None:
             self._input.stop()
-            self._input.join()
 
     def communicate(
         self, input: AnyStr | None = None, timeout: float | None = None
@@ -682,13 +682,7 @@ class Popen(Generic[AnyStr]):
             warnings.warn(
                 f"process {self.pid} is still running", ResourceWarning, stacklevel=2, source=self
             )
-        # As for a child that nobody holds any more, its pipes end, and it goes on by itself.
-        if self._input is not None:
-            self._input.stop()
-        if self._collectors is None:
-            for file in (self.stdin, self.stdout, self.stderr):
-                if file is not None:
-                    close_quietly(file)  # type: ignore[arg-type]
+        # It goes on by itself, and so do the streams, if somebody has kept them.
 
     def __repr__(self) -> str:
         text = f"<{type(self).__name__}: returncode: {self.returncode} args: {self.args!r}>"
