@@ -56,12 +56,14 @@ class _PyteScreen(pyte.Screen):
         super().reset_mode(*(m for m in modes if m not in (47, 1047, 1048, 1049)), **kwargs)
 
     def restore_cursor(self) -> None:
-        # A terminal neither saves these, nor a wrap beyond the last column.
+        # A terminal doesn't save these.
         hidden, wrap = self.cursor.hidden, pyte.modes.DECAWM in self.mode
+        # It saves a pending wrap, and so does pyte, which then loses it.
+        column = self.savepoints[-1].cursor.x if self.savepoints else 0
         super().restore_cursor()
+        self.cursor.x = column
         self.cursor.hidden = hidden
         (self.mode.add if wrap else self.mode.discard)(pyte.modes.DECAWM)
-        self.cursor.x = min(self.cursor.x, self.columns - 1)
 
     def insert_lines(self, *args: Any, **kwargs: Any) -> None:
         self.touch_lines()
@@ -79,6 +81,25 @@ class _PyteScreen(pyte.Screen):
     def reset(self) -> None:
         self.normal = None
         super().reset()
+
+
+def _ends_wrap(name: str) -> Any:
+    original = getattr(_PyteScreen, name)
+
+    def method(self: _PyteScreen, *args: Any, **kwargs: Any) -> None:
+        self.cursor.x = min(self.cursor.x, self.columns - 1)
+        original(self, *args, **kwargs)
+
+    return method
+
+
+# On these pyte goes on waiting to wrap, beyond the last column; a terminal doesn't.
+for _name in (
+    *("cursor_up", "cursor_down", "cursor_to_line", "index", "reverse_index", "linefeed"),
+    *("erase_in_line", "erase_in_display", "erase_characters", "delete_characters"),
+    *("insert_characters", "insert_lines", "delete_lines"),
+):
+    setattr(_PyteScreen, _name, _ends_wrap(_name))
 
 
 class Shown(NamedTuple):
@@ -166,10 +187,7 @@ def shown_by_ghostty(data: bytes, rows: int, columns: int) -> Shown:
     if in_alt:  # by whichever way it was entered
         modes -= {b"\x1b[?%dh" % n for n in (47, 1047, 1049)}
     return Shown(
-        cells=(
-            [_row(line) for line in _dump(terminal, extras=False).rstrip(b"\r\n").split(b"\r\n")],
-            [_backgrounds(terminal, y, columns) for y in range(rows)],
-        ),
+        cells=(_lines(terminal.text()), [_cells(terminal, y, columns) for y in range(rows)]),
         cursor=(terminal.cursor, terminal.get("cursor_pending_wrap", "bool"), _pen(dump)),
         modes=modes - {b"\x1b[?1048h", b"\x1b[?2026h"},
         margins=re.findall(rb"\x1b\[\d+;\d+[rs]", dump),
@@ -178,39 +196,43 @@ def shown_by_ghostty(data: bytes, rows: int, columns: int) -> Shown:
     )
 
 
-def _row(line: bytes) -> bytes:
-    # The formatter writes blank cells at the end only where something was printed over.
-    return line.rstrip(b" ")
+def _lines(text: str) -> list[str]:
+    """Return lines with no regard to whether blanks at their end, or at the end, are printed."""
+    return "\n".join(line.rstrip(" ") for line in text.split("\n")).rstrip("\n").split("\n")
 
 
-def _backgrounds(terminal: Any, y: int, columns: int) -> list[object]:
-    """Return the background of each cell; the formatter leaves out that of rows without text."""
+def _cells(terminal: Any, y: int, columns: int) -> list[object]:
+    """Return the character and the looks of each cell; a space is nothing but its looks."""
     ffi, lib = pyghostty.ffi, pyghostty.lib
     cell, value = ffi.new("GhosttyCell *"), ffi.new("uint64_t *")
     found: list[object] = []
     for x in range(columns):
         assert not lib.ghostty_grid_ref_cell(terminal.ref(x, y), cell)
         values = {}
-        for name in ("CONTENT_TAG", "COLOR_PALETTE", "COLOR_RGB"):
+        for name in ("CODEPOINT", "CONTENT_TAG", "COLOR_PALETTE", "COLOR_RGB"):
             value[0] = 0
             lib.ghostty_cell_get(cell[0], getattr(lib, f"GHOSTTY_CELL_DATA_{name}"), value)
             values[name] = value[0]
+        style = terminal.style(x, y)
         if values["CONTENT_TAG"] == lib.GHOSTTY_CELL_CONTENT_BG_COLOR_PALETTE:
-            found.append(("palette", values["COLOR_PALETTE"]))
+            style["bg"] = ("palette", values["COLOR_PALETTE"])
         elif values["CONTENT_TAG"] == lib.GHOSTTY_CELL_CONTENT_BG_COLOR_RGB:
-            found.append(("rgb", tuple(values["COLOR_RGB"].to_bytes(8, "little")[:3])))
-        else:
-            found.append(terminal.style(x, y)["bg"])
+            style["bg"] = ("rgb", tuple(values["COLOR_RGB"].to_bytes(8, "little")[:3]))
+        elif values["CODEPOINT"] not in (0, 32):
+            found.append((chr(values["CODEPOINT"]), style))
+            continue
+        for shown_by_text_alone in ("fg", "bold", "italic", "faint", "blink", "invisible"):
+            del style[shown_by_text_alone]
+        found.append(style)
     return found
 
 
 def _pen(dump: bytes) -> bytes:
     """Return the attributes, keyboard flags and charsets of the cursor from the end of a dump."""
-    end = re.search(
-        rb"\x1b\[\d+;\d+H[^\x1b]*((?:\x1b(?:\[[\d;=]*[mu]|[()*+].|[no])|[\x0e\x0f])*)\Z", dump
-    )
-    assert end is not None, dump[-200:]
-    return re.sub(rb"\x1b[()*+]B", b"", end[1])
+    # Where a wrap is pending, the last character of the row is printed before.
+    end = re.search(rb"(?:\x1b(?:\[[\d;=:]*[mu]|[()*+].|[no])|[\x0e\x0f])*\Z", dump)
+    assert end is not None
+    return re.sub(rb"\x1b[()*+]B|(?:\x1b\[0m)+(?=\x1b\[0m)", b"", end[0])
 
 
 def _dump(terminal: Any, extras: bool = True) -> bytes:

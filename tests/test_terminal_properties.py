@@ -21,7 +21,8 @@ words = st.sampled_from(
     ["a", "total 0", "drwxr-xr-x", "0123456789", "0123456789" * 3, " ", "  x  ", "-" * 20, "$ "]
 )
 # What all three emulators agree upon the width of.
-characters = st.sampled_from(["é", "ß", "日", "本語", "→", "░", "🎉"])
+narrow_characters = st.sampled_from(["é", "ß", "→", "░"])
+characters = st.one_of(narrow_characters, st.sampled_from(["日", "本語", "🎉"]))
 newlines = st.sampled_from(["\r\n", "\r\n", "\r\n\r\n", "\r", "\n", "\b", "\t"])
 attributes = st.one_of(
     st.sampled_from(["", "0", "1", "3", "4", "7", "9", "22", "24", "27", "39", "1;31", "0;32"]),
@@ -60,15 +61,15 @@ ignored = st.sampled_from(
     [
         *("\x1b[c", "\x1b[>c", "\x1b[6n", "\x1b[?u", "\x1b[18t", "\x1b]11;?\x07", "\x07"),
         *("\x1bP$qm\x1b\\", "\x1bP+q544e\x1b\\", "\x1b]52;c;YQ==\x07", "\x1b]9;x\x07", "\x1b[?4m"),
-        *("\x1b_Ga=q\x1b\\", "\x1b]133;A\x07", "\x1b]7;file:///tmp\x07", "\x1b[>4;1m"),
+        *("\x1b_Ga=q\x1b\\", "\x1b]133;C\x07", "\x1b]7;file:///tmp\x07", "\x1b[>4;1m"),
     ]
 )
-line_drawing = st.sampled_from(
-    ["\x1b(0lqk\x1b(B", "\x1b(0", "\x1b(B", "\x1b)0", "\x0eqq\x0f", "\x0f"]
-)
+line_drawing = st.sampled_from(["\x1b(0lqk\x1b(B", "\x1b(0x\x1b(B", "\x1b)0", "\x0eqq\x0f", "\x0f"])
 
 plain = [words, words, newlines, newlines, attributes, movements, edits, modes, titles, ignored]
-screen = st.lists(st.one_of(*plain, characters, margins), max_size=25).map("".join)
+# pyte moves a cursor below the margins into them when a line wraps, and leaves the half of a wide
+# character whose other half was printed over.
+screen = st.lists(st.one_of(*plain, narrow_characters), max_size=25).map("".join)
 screen_for_ghostty = st.lists(
     st.one_of(*plain, characters, margins, line_drawing, backgrounds), max_size=25
 ).map("".join)

@@ -58,8 +58,8 @@ _SET_LAST = (1004, 2048)
 # Controls that are executed in the midst of a sequence, which then goes on. CAN and SUB abort it.
 _C0 = rb"\x00-\x17\x19\x1c-\x1f\x7f"
 _C0_BYTES = bytes(c for c in (*range(0x20), 0x7F) if c not in (0x18, 0x1A, 0x1B))
-_CONTROLS = bytes((*range(0x20), 0x7F))
-_C1_BYTES = bytes(range(0x80, 0xA0))
+_C1_CHARACTERS = re.compile("[\x80-\x9f\udc80-\udc9f]")
+_CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f]")
 _NOT_EXECUTED = bytes(c for c in range(256) if c not in b"\b\t\n\v\f\r\x0e\x0f")
 
 # One escape sequence, complete or not. What lacks its end was aborted by the byte that follows,
@@ -523,7 +523,13 @@ def _numbers(parameters: bytes) -> list[int]:
 
 def _osc_body(sequence: bytes) -> bytes:
     body = sequence[sequence.index(b"]") + 1 :]
-    return body[:-2] if body.endswith(b"\x1b\\") else body.removesuffix(b"\x07")
+    body = body[:-2] if body.endswith(b"\x1b\\") else body.removesuffix(b"\x07")
+    return _without_controls(body)
+
+
+def _without_controls(text: bytes) -> bytes:
+    """Return `text` without C0, C1 and what is no character: a client must not act on them."""
+    return _CONTROL_CHARACTERS.sub("", text.decode(errors="ignore")).encode()
 
 
 def _osc_bytes(body: bytes) -> bytes:
@@ -567,6 +573,10 @@ def _split_partial(data: bytes) -> tuple[bytes, bytes]:
     last = data.rfind(b"\x1b")
     if last >= 0 and _PARTIAL_SEQUENCE.match(data, last):
         return data[:last], data[last:]
+    return _split_character(data)
+
+
+def _split_character(data: bytes) -> tuple[bytes, bytes]:
     match = _PARTIAL_CHARACTER.search(data, max(len(data) - 3, 0))
     if match:
         return data[: match.start()], match[0]
@@ -897,10 +907,17 @@ def _changed_titles(titles: dict[bytes, bytes]) -> bytes:
 
 def _quiet_partial(partial: bytes) -> bytes:
     """Return an unfinished sequence without the controls in it that ring or answer."""
-    if partial[1:].lstrip(_C0_BYTES)[:1] in (b"P", b"X", b"^", b"_"):
-        # Some take C1 controls for what they are inside these strings.
-        return partial.translate(None, _C1_BYTES + b"\x05\x07")
-    return partial.translate(None, b"\x05\x07")
+    partial = partial.translate(None, b"\x05\x07")
+    if len(partial) < 4 and not partial.startswith(b"\x1b"):
+        return partial  # a character
+    # Some take C1 controls inside of strings for what they are.
+    complete, character = _split_character(partial)
+    return _without_c1(complete) + character
+
+
+def _without_c1(data: bytes) -> bytes:
+    text = data.decode(errors="surrogateescape")
+    return _C1_CHARACTERS.sub("", text).encode(errors="surrogateescape")
 
 
 _RESET_PEN = b"\x1b(B\x1b)B\x1b*B\x1b+B\x0f\x1b[0m"
@@ -999,6 +1016,8 @@ def _widths(text: bytes) -> Iterable[int]:
 # Ghostty reads sizes as 16 bits and allocates what they ask for, so they are bounded; a real
 # terminal is far smaller.
 GHOSTTY_LARGEST = 1000
+# How many of the last rows are looked at cell by cell, which takes up to 0.3 ms for each.
+MENDED_ROWS = 300
 GHOSTTY_SCROLLBACK = 2 * 1024 * 1024  # bytes in its own cells; about 2,000 lines of 80 columns
 # Modes which Ghostty has on from the start and xterm has off.
 _GHOSTTY_UNUSUAL_DEFAULTS = (1007,)
@@ -1008,6 +1027,9 @@ _GHOSTTY_SKIPPED_MODES = frozenset((3, 6, 12, 40, 47, 69, 1047, 1048, 1049, 2026
 _GHOSTTY_PREFIX = re.compile(
     rb"(?P<modes>(?:\x1b\[\??\d+[hl])*)(?P<tabs>\x1b\[3g(?:\x1b\[\d+G\x1bH)*)\x1b\[H"
 )
+# A style that shows on a blank, and a blank after it.
+_GHOSTTY_BLEEDS = re.compile(rb"\x1b\[(?:4(?:m|:|8[;:])|[79]m|21m|53m)[^ ]* ")
+_GHOSTTY_TOKENS = re.compile("\x1b\\[[0-9;:]*m|.", re.DOTALL)
 _GHOSTTY_MODE = re.compile(rb"\x1b\[(\??)(\d+)([hl])")
 _GHOSTTY_MARGINS = re.compile(rb"\x1b\[(\d+);(\d+)([rs])")
 _GHOSTTY_CURSOR = re.compile(rb"\x1b\[(\d+);(\d+)H")
@@ -1034,8 +1056,8 @@ class GhosttyTerminal(Terminal):
     1,000.
 
     What Ghostty doesn't tell or do: links of cells that are already printed, images, the protected
-    attribute (DECSCA) of cells; DECSTR doesn't reset modes; lines that were wrapped by the
-    terminal are separate lines after a redraw.
+    attribute (DECSCA) of cells; DECSTR doesn't reset modes. In scrollback far back a background
+    or an underline may go on over blanks after it.
 
     Raises whatever importing pyghostty raises.
     """
@@ -1119,12 +1141,8 @@ class GhosttyTerminal(Terminal):
         if self._in_alt:
             entered = next((n for n in (1049, 1047, 47) if self._mode(self._handle, n)), 1049)
             parts += [b"\x1b[?%dh\x1b[<99u" % entered, _CLEAR]
-        parts += [self._colours(), dump.tabs, b"\x1b[H", dump.content]
-        # The formatter leaves out blank rows at the end; they keep the others in their places.
-        missing = self._get(self._handle, "TOTAL_ROWS", "size_t") - 1 - dump.content.count(b"\n")
-        parts.append(b"\r\n" * missing)
+        parts += [self._colours(), dump.tabs, b"\x1b[H", self._rows_bytes(dump.content)]
         parts.append(b"\x1b[?69h" if self._mode(self._handle, 69) else b"")
-        parts.append(self._coloured_blanks(dump.content))
         parts += [dump.margins, dump.keyboard, *self._from_copy(dump.margins)]
         parts.append(_cursor_bytes(dump, self._mode(self._handle, 6)))
         modes = _GHOSTTY_MODE.finditer(dump.modes)
@@ -1148,11 +1166,11 @@ class GhosttyTerminal(Terminal):
         return _Dump(
             modes=prefix["modes"],
             tabs=prefix["tabs"],
-            content=_ENCODED_C1.sub(b"", content),
+            content=content,
             keyboard=_GHOSTTY_MARGINS.sub(b"", between),
             margins=b"".join(m[0] for m in _GHOSTTY_MARGINS.finditer(between)),
             # ASCII is what the charsets are already: whether it was designated makes no difference.
-            cursor=_GHOSTTY_ASCII.sub(b"", _ENCODED_C1.sub(b"", suffix[cursor.start() :])),
+            cursor=_GHOSTTY_ASCII.sub(b"", _without_c1(suffix[cursor.start() :])),
         )
 
     def _format(self, terminal: Any, extras: bool) -> bytes:
@@ -1192,44 +1210,98 @@ class GhosttyTerminal(Terminal):
         finally:
             self._lib.ghostty_free(self._ffi.NULL, text[0], size[0])
 
-    def _coloured_blanks(self, content: bytes) -> bytes:
-        """Return what colours the rows that have a background but no text: the formatter does not.
+    def _rows_bytes(self, content: bytes) -> bytes:
+        """Return scrollback and screen as the formatter wrote it, with its omissions mended.
 
-        Those of the screen only; in scrollback they stay blank.
+        It leaves out blank rows at the end, which keep the others in their places; the background
+        of rows without text; and the end of a style before cells in which nothing was printed.
         """
-        ffi, lib = self._ffi, self._lib
-        lines = content.split(b"\r\n")
-        lines += [b""] * (self._get(self._handle, "TOTAL_ROWS", "size_t") - len(lines))
+        total = self._get(self._handle, "TOTAL_ROWS", "size_t")
+        rows = content.split(b"\r\n")
+        rows += [b""] * (total - len(rows))
+        for y in range(max(total - max(MENDED_ROWS, self._rows), 0), total):
+            if not rows[y] or _GHOSTTY_BLEEDS.search(rows[y]):
+                rows[y] = self._mended(y, rows[y])
         parts = []
-        cell, tag = ffi.new("GhosttyCell *"), ffi.new("GhosttyCellContentTag *")
+        for y, row in enumerate(rows[:-1]):
+            parts.append(row)
+            # Lines that were wrapped are in one piece again, and wrapped by the client.
+            # (A row without text can't be wrapped into.)
+            if len(row) < self._columns or not rows[y + 1] or not self._wraps(y, row):
+                parts.append(b"\r\n")
+        return _without_c1(b"".join([*parts, rows[-1]]))
+
+    def _mended(self, y: int, row: bytes) -> bytes:
+        """Return a row with the right style in cells in which nothing was printed."""
+        ffi, lib = self._ffi, self._lib
+        ref = self._terminal.ref(0, y, "screen")
+        cell = ffi.new("GhosttyCell *")
+        tag, wide = ffi.new("GhosttyCellContentTag *"), ffi.new("GhosttyCellWide *")
+        has_text, more = ffi.new("bool *"), ffi.new("size_t *")
         index, rgb = ffi.new("GhosttyColorPaletteIndex *"), ffi.new("GhosttyColorRgb *")
-        for y, line in enumerate(lines[-self._rows :]):
-            if line:
+
+        def get(key: int, value: Any) -> Any:
+            self._check(lib.ghostty_cell_get(cell[0], key, value))
+            return value[0]
+
+        out: list[str] = []
+        style = current = ""
+        tokens = iter(_GHOSTTY_TOKENS.findall(row.decode(errors="replace")))
+        ref.x = 0
+        # A row without text has no tokens: then its cells alone tell its length.
+        while ref.x < self._columns:
+            token = next(tokens, "") if row else " "
+            if not token:
+                break
+            if token.startswith("\x1b"):
+                style = "" if token == "\x1b[0m" else style + token
                 continue
-            ref = self._terminal.ref(0, y)
-            row = []
-            colour, width = b"", 0
-            for x in range(self._columns):
-                ref.x = x
-                self._check(lib.ghostty_grid_ref_cell(ref, cell))
-                self._check(lib.ghostty_cell_get(cell[0], lib.GHOSTTY_CELL_DATA_CONTENT_TAG, tag))
-                before, colour = colour, b""
-                if tag[0] == lib.GHOSTTY_CELL_CONTENT_BG_COLOR_PALETTE:
-                    key = lib.GHOSTTY_CELL_DATA_COLOR_PALETTE
-                    self._check(lib.ghostty_cell_get(cell[0], key, index))
-                    colour = b"5;%d" % index[0]
-                elif tag[0] == lib.GHOSTTY_CELL_CONTENT_BG_COLOR_RGB:
-                    key = lib.GHOSTTY_CELL_DATA_COLOR_RGB
-                    self._check(lib.ghostty_cell_get(cell[0], key, rgb))
-                    colour = b"2;%d;%d;%d" % (rgb.r, rgb.g, rgb.b)
-                if colour != before:
-                    row.append(_coloured_run(before, width))
-                    width = 0
-                width += 1
-            row.append(_coloured_run(colour, width))
-            if any(run.startswith(b"\x1b[48") for run in row):
-                parts += [b"\x1b[%dH" % (y + 1), *row]
-        return b"".join([*parts, b"\x1b[0m"]) if parts else b""
+            self._check(lib.ghostty_grid_ref_cell(ref, cell))
+            wanted, width = style, 1
+            if get(lib.GHOSTTY_CELL_DATA_HAS_TEXT, has_text):
+                if get(lib.GHOSTTY_CELL_DATA_WIDE, wide) == lib.GHOSTTY_CELL_WIDE_WIDE:
+                    width = 2
+                if (
+                    get(lib.GHOSTTY_CELL_DATA_CONTENT_TAG, tag)
+                    != lib.GHOSTTY_CELL_CONTENT_CODEPOINT
+                ):
+                    # All code points of a grapheme are in one cell.
+                    lib.ghostty_grid_ref_graphemes(ref, ffi.NULL, 0, more)
+                    token += "".join(next(tokens, "") for _ in range(more[0] - 1))
+            else:
+                wanted = ""
+                kind = get(lib.GHOSTTY_CELL_DATA_CONTENT_TAG, tag)
+                if kind == lib.GHOSTTY_CELL_CONTENT_BG_COLOR_PALETTE:
+                    wanted = f"\x1b[48;5;{get(lib.GHOSTTY_CELL_DATA_COLOR_PALETTE, index)}m"
+                elif kind == lib.GHOSTTY_CELL_CONTENT_BG_COLOR_RGB:
+                    colour = get(lib.GHOSTTY_CELL_DATA_COLOR_RGB, rgb)
+                    wanted = f"\x1b[48;2;{colour.r};{colour.g};{colour.b}m"
+            if wanted != current:
+                out.append("\x1b[0m" + wanted)
+                current = wanted
+            out.append(token)
+            ref.x += width
+        if current:
+            out.append("\x1b[0m")
+        mended = "".join(out)
+        return (mended if row else mended.rstrip(" ")).encode()
+
+    def _wraps(self, y: int, row: bytes) -> bool:
+        """Whether a row is full and goes on in the next one."""
+        # One less where a wide character didn't fit any more.
+        if sum(_widths(_SGR.sub(b"", row))) < self._columns - 1:
+            return False
+        ffi, lib = self._ffi, self._lib
+        grid_row, flag = ffi.new("GhosttyRow *"), ffi.new("bool *")
+        for i, key in (
+            (y, lib.GHOSTTY_ROW_DATA_WRAP),
+            (y + 1, lib.GHOSTTY_ROW_DATA_WRAP_CONTINUATION),
+        ):
+            self._check(lib.ghostty_grid_ref_row(self._terminal.ref(0, i, "screen"), grid_row))
+            self._check(lib.ghostty_row_get(grid_row[0], key, flag))
+            if not flag[0]:
+                return False
+        return True
 
     def _from_copy(self, margins: bytes) -> list[bytes]:
         """Return the saved cursor and the stack of keyboard flags.
@@ -1323,7 +1395,7 @@ class GhosttyTerminal(Terminal):
         for data in ("TITLE", "PWD"):
             text = self._get(self._handle, data, "GhosttyString")
             value = bytes(self._ffi.buffer(text.ptr, text.len)) if text.len else b""
-            texts.append(value.split(b"\0")[0].translate(None, _CONTROLS))
+            texts.append(_without_controls(value.split(b"\0")[0]))
         title, directory = texts
         return [_osc_bytes(b"7;" + directory) if directory else b"", _osc_bytes(b"0;" + title)]
 
@@ -1349,15 +1421,6 @@ def _cursor_bytes(dump: _Dump, origin: bool) -> bytes:
     row = int(position[1]) - first.get(b"r", 1) + 1
     column = int(position[2]) - first.get(b"s", 1) + 1
     return b"\x1b[?6h\x1b[%d;%dH" % (row, column) + dump.cursor[position.end() :]
-
-
-def _coloured_run(colour: bytes, width: int) -> bytes:
-    """Return what erases some cells in a colour, and goes behind them."""
-    if not width:
-        return b""
-    if not colour:
-        return b"\x1b[%dC" % width
-    return b"\x1b[48;%bm\x1b[%dX\x1b[%dC" % (colour, width, width)
 
 
 def _rgb(colour: Any) -> bytes:
