@@ -95,8 +95,8 @@ class LocalProcess(Process):
     """A command on this machine. Made by :class:`LocalExecer`."""
 
     def __init__(self, command: Command, environment: dict[str, str]) -> None:
-        # Guards _status, and keeps the pid from being reaped between a look at _status and a
-        # signal: a pid that was reaped may be somebody else's.
+        # Guards _status and _watch, and keeps the pid from being reaped between a look at _status
+        # and a signal: a pid that was reaped may be somebody else's.
         self._lock = threading.Lock()
         self._status: int | None = None  # as waitpid gives it
         self._closed = False
@@ -109,6 +109,9 @@ class LocalProcess(Process):
                 self._start_on_pipes(command, environment, undo)
             undo.pop_all()
         self.pid = self._child.pid
+        # One for all who wait, and not one for each: a Ctrl-C likes to come when a wait begins,
+        # and a descriptor between two bytecodes belongs to nobody. Let go of when reaped.
+        self._watch: _ExitWatch | None = _ExitWatch(self.pid)
 
     def _start_on_pipes(
         self, command: Command, environment: dict[str, str], undo: contextlib.ExitStack
@@ -204,6 +207,7 @@ class LocalProcess(Process):
                 self._status = status
                 # For its finalizer, which would reap and warn.
                 self._child.returncode = os.waitstatus_to_exitcode(status)
+                self._watch = None
         return self._status
 
     def wait(self, timeout: float | None = None) -> None:
@@ -224,11 +228,11 @@ class LocalProcess(Process):
             with self._lock:
                 if self._poll() is not None:
                     return True
-                exited = _ExitWatch(self.pid)
-            with exited:
-                rest = None if deadline is None else max(0.0, deadline - time.monotonic())
-                if not exited.wait(rest):
-                    return False
+                watch = self._watch
+            assert watch is not None
+            rest = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not watch.wait(rest):
+                return False
 
     def kill(self) -> None:
         self.send_signal(signals.SIGKILL)
@@ -270,7 +274,11 @@ class LocalProcess(Process):
 
 
 class _ExitWatch:
-    """Tells when a child has ended without reaping it. To be made while it is not reaped."""
+    """Tells when a child has ended without reaping it. To be made while it is not reaped.
+
+    Safe to use from several threads. Closed when nobody refers to it any more, so that nobody can
+    be polling a number that has become another file's.
+    """
 
     def __init__(self, pid: int) -> None:
         self._fd = -1
@@ -287,17 +295,9 @@ class _ExitWatch:
         time.sleep(0.02 if timeout is None else min(timeout, 0.02))
         return True
 
-    def __enter__(self) -> _ExitWatch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
-
     def __del__(self) -> None:
-        # A Ctrl-C may come before the block is entered.
-        self.__exit__()
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 def _group_lives(group: int) -> bool:
