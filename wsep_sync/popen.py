@@ -606,13 +606,13 @@ class Popen(Generic[AnyStr]):
                 self._wait(grace)
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to the command's process group; do nothing if it has ended.
+        """Send a signal to the command's process group; do nothing if it has ended, or is lost.
 
         Raises:
             ValueError: No such signal.
             io.UnsupportedOperation: The server cannot send signals (the reference cannot).
         """
-        if self.returncode is None and sig != 0:
+        if self.returncode is None and not self._lost and sig != 0:
             self.process.send_signal(int(sig))
 
     def terminate(self) -> None:
