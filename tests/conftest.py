@@ -228,6 +228,8 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         vars(sys).pop(name, None)
     # Unclosed files warn when they are collected: here, and not in a later test.
     gc.collect()
+    # What is left lives on. Looking through it again after each test would take most of the time.
+    gc.freeze()
     # What the test ended may lag: join() returns before the kernel has taken the thread down,
     # and nobody tells when an orphan is gone, so poll.
     deadline = time.monotonic() + float(request.config.getini("leak_grace"))
