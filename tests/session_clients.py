@@ -83,13 +83,19 @@ class Client:
 
     def until(self, what: bytes | Callable[[bytes], Any], start: int = 0) -> bytes:
         """Wait until what came, from an offset on, contains something; return all of it."""
+        searched = start
 
         def there() -> bool:
-            got = bytes(self._got[start:])
-            return what in got if isinstance(what, bytes) else bool(what(got))
+            nonlocal searched
+            if not isinstance(what, bytes):
+                return bool(what(bytes(self._got[start:])))
+            found = self._got.find(what, searched) >= 0
+            searched = max(start, len(self._got) - len(what))
+            return found
 
         with self._changed:
             self._changed.wait_for(lambda: there() or self._ended, SECONDS)
+            searched = start
             assert there(), f"{what!r} is not in {bytes(self._got[start:])[-2000:]!r}"
             return bytes(self._got[start:])
 
@@ -101,6 +107,7 @@ class Client:
 
         The output must not be part of the line, for that is echoed.
         """
+        self.until(b"$ ")  # what is typed before that is echoed twice
         start = self.size
         self.type(line + b"\r")
         return self.until(output, start)
