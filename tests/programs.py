@@ -91,7 +91,7 @@ class Relay:
 
     Attributes:
         url: Where clients connect.
-        accepted: How many have.
+        accepted: How many connections there have been.
     """
 
     def __init__(self, url: str) -> None:
@@ -99,7 +99,7 @@ class Relay:
         self._target = (host, int(port))
         self._lock = threading.Lock()  # guards the two below
         self._sockets: list[socket.socket] = []
-        self._refusing = False
+        self._refusing = self._hanging = False
         self._threads: list[threading.Thread] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"ws://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -119,6 +119,9 @@ class Relay:
                 return
             with self._lock:
                 self.accepted += 1
+                if self._hanging:
+                    self._sockets.append(near)
+                    continue
                 if self._refusing:
                     near.close()
                     continue
@@ -136,16 +139,17 @@ class Relay:
             target.shutdown(socket.SHUT_WR)
 
     def cut(self, refuse: bool = False) -> None:
-        """End all connections; with `refuse`, new ones end at once too, until `mend`."""
+        """End all connections; with `refuse`, new ones end at once, too."""
         with self._lock:
             self._refusing = refuse
             for sock in self._sockets:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
 
-    def mend(self) -> None:
+    def hang(self) -> None:
+        """Let new connections be, and never say anything."""
         with self._lock:
-            self._refusing = False
+            self._hanging = True
 
     def __enter__(self) -> Relay:
         return self

@@ -1,0 +1,604 @@
+"""`wsep-sync tty` on a real terminal, typed at by pexpect and judged by pyte."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import pty
+import re
+import shlex
+import signal
+import struct
+import subprocess
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+from helpers import SECONDS, alive, ends_processes, eventually, gone, listening
+from pexpect.fdpexpect import fdspawn
+from programs import WSEP_SYNC, Relay, environment, has_one_line, run, server_process
+from terminal_judges import Shown, shown_by_pyte
+
+from wsep_sync import Server
+
+ROWS, COLUMNS = 24, 80
+BASH = ["env", "PS1=$ ", "bash", "--noprofile", "--norc"]
+# Shows the bytes that it gets as they come.
+ECHO = ["sh", "-c", "stty -icanon -echo; echo ready; exec cat"]
+
+
+def text(shown: Shown) -> list[str]:
+    """The rows of a screen, without the blanks at their ends."""
+    return ["".join(cell[0] for cell in row).rstrip() for row in shown.cells]
+
+
+class Outer(fdspawn):  # type: ignore[misc]
+    """A terminal with the program on it.
+
+    The program leads a session of its own on it, as it does in a terminal's window. pexpect's own
+    `spawn` forks, which Python warns of in a process with threads.
+    """
+
+    def __init__(self, *arguments: str, **variables: str) -> None:
+        master, self.slave = pty.openpty()
+        self.output = io.BytesIO()
+        super().__init__(master, timeout=SECONDS, use_poll=True)
+        self.logfile_read = self.output
+        self.set_size(ROWS, COLUMNS)
+        self.modes = self.termios()
+        self.process = subprocess.Popen(
+            ["setsid", "-c", *WSEP_SYNC, *arguments],
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            env=environment(TERM="xterm-256color", **variables),
+        )
+
+    def termios(self) -> list[object]:
+        return termios.tcgetattr(self.slave)
+
+    def set_size(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.child_fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def press(self, key: str) -> None:
+        """Type a key with Ctrl held."""
+        self.send(bytes([ord(key.upper()) & 0x1F]))
+
+    def read_now(self) -> None:
+        """Read what is there, or comes soon."""
+        with contextlib.suppress(pexpect.TIMEOUT):
+            # Into pexpect's buffer: what is waited for may come in pieces.
+            self.expect(r"(?!)", timeout=0.02)
+
+    def shown(self) -> Shown:
+        return shown_by_pyte(self.output.getvalue(), ROWS, COLUMNS)
+
+    def wait_until_shown(self, condition: Callable[[list[str]], bool], what: str) -> Shown:
+        def condition_met() -> Shown | None:
+            self.read_now()
+            shown = self.shown()
+            return shown if condition(text(shown)) else None
+
+        shown = eventually(condition_met, what)
+        assert shown is not None
+        return shown
+
+    def end(self) -> int:
+        """Wait for the end of the program, and look whether the terminal is as it was."""
+
+        def ended() -> bool:
+            self.read_now()
+            return self.process.poll() is not None
+
+        eventually(ended, "the end of the program")
+        self.read_now()
+        assert self.termios() == self.modes
+        return self.process.returncode
+
+    def __enter__(self) -> Outer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.slave)
+        self.close()
+
+
+@contextlib.contextmanager
+def bash(*options: str, **variables: str) -> Iterator[Outer]:
+    with Outer("tty", *options, "--", *BASH, **variables) as outer:
+        outer.expect_exact("$ ")
+        yield outer
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The URL of a server in this process; its sessions end with the test."""
+    server = Server()
+    with listening(server=server) as listener:
+        try:
+            yield listener.url
+        finally:
+            server.close()
+
+
+def typed(outer: Outer, command: str, answer: str) -> None:
+    """Give a command to the shell; the answer must not be in the command itself."""
+    outer.sendline(command)
+    outer.expect_exact(answer)
+    outer.expect_exact("$ ")
+
+
+# A shell
+
+
+def test_a_shell() -> None:
+    with bash() as outer:
+        outer.send("echo a$((1+1))z")
+        outer.expect_exact("echo a$((1+1))z")  # the echo comes before there is a line
+        outer.send("\r")
+        outer.expect_exact("a2z\r\n")
+        outer.expect_exact("$ ")
+        typed(outer, "echo $WSEP_TTY-$TERM; stty size", "true-xterm-256color\r\n24 80\r\n")
+        outer.sendline("exit 5")
+        assert outer.end() == 5
+
+
+def test_ctrl_c_interrupts_what_runs_there() -> None:
+    with bash() as outer:
+        outer.sendline("sh -c 'echo r$((1))n; exec sleep 1000'")
+        outer.expect_exact("r1n\r\n")
+        outer.press("c")
+        outer.expect_exact("^C")
+        outer.expect_exact("$ ")
+        typed(outer, "echo status-$?", "status-130")
+        outer.press("d")
+        assert outer.end() == 0
+
+
+def test_jobs() -> None:
+    with bash() as outer:
+        outer.sendline("sh -c 'echo r$((1))n; exec cat'")
+        outer.expect_exact("r1n\r\n")
+        outer.send("one\r")
+        outer.expect_exact("one\r\none\r\n")
+        outer.press("z")
+        outer.expect_exact("Stopped")
+        outer.expect_exact("$ ")
+        outer.sendline("fg")
+        outer.expect_exact("exec cat'\r\n")  # the job; it goes on
+        outer.send("two\r")
+        outer.expect_exact("two\r\ntwo\r\n")
+        outer.press("d")
+        outer.expect_exact("$ ")
+        outer.sendline("exit")
+        assert outer.end() == 0
+
+
+def test_the_size_is_passed_on() -> None:
+    script = "trap 'stty size' WINCH; stty size; while :; do sleep 0.01; done"
+    with Outer("tty", "--", "sh", "-c", script) as outer:
+        outer.expect_exact("24 80\r\n")
+        outer.set_size(30, 100)
+        outer.expect_exact("30 100\r\n")
+        # A window that is dragged changes its size many times, and the last one counts.
+        for columns in range(100, 140):
+            outer.set_size(40, columns)
+        outer.expect_exact("40 139\r\n")
+        outer.press("c")
+        assert outer.end() == 128 + signal.SIGINT
+
+
+def test_keys_reach_a_program_that_wants_them_raw() -> None:
+    script = "stty raw -echo; echo ready; exec od -An -tx1 -N6"
+    with Outer("tty", "--", "sh", "-c", script) as outer:
+        outer.expect_exact("ready")
+        outer.send(b"\x03\x04\x1a\x1c\x11\r")
+        outer.expect_exact("03 04 1a 1c 11 0d")
+        assert outer.end() == 0
+
+
+# Programs that fill the screen
+
+
+def test_vim(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("".join(f"line {n} of the file\n" for n in range(1, 101)))
+    with bash() as outer:
+        outer.sendline(f"vim -u NONE -N {path}")
+        shown = outer.wait_until_shown(lambda rows: "line 1 of the file" in rows, "the file")
+        assert shown.in_alt
+        assert text(shown)[:23] == [f"line {n} of the file" for n in range(1, 24)]
+        outer.send("G")
+        outer.wait_until_shown(lambda rows: rows[22] == "line 100 of the file", "the end of it")
+        outer.send("ccgrüße 🙂\x1b")
+        outer.wait_until_shown(lambda rows: rows[22].startswith("grüße 🙂"), "what was typed")
+        outer.send(":wq\r")
+        shown = outer.wait_until_shown(lambda rows: "$" in rows, "the prompt")
+        assert not shown.in_alt
+        assert any("vim -u NONE -N" in row for row in text(shown))
+        outer.sendline("exit 3")
+        assert outer.end() == 3
+    assert path.read_text().splitlines()[99] == "grüße 🙂"
+
+
+def test_less(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("".join(f"{n}\n" for n in range(1, 101)))
+    with Outer("tty", "--", "less", str(path)) as outer:
+        outer.wait_until_shown(lambda rows: rows[22] == "23", "the first page")
+        outer.send("G")
+        shown = outer.wait_until_shown(lambda rows: rows[22] == "100", "the last page")
+        assert text(shown)[:23] == [str(n) for n in range(78, 101)]
+        outer.send("q")
+        assert outer.end() == 0
+        assert not outer.shown().in_alt
+
+
+# How it ends: the terminal is as it was, which Outer.end looks at
+
+
+def test_the_end_by_a_signal_there() -> None:
+    with Outer("tty", "--", "sh", "-c", "kill -KILL $$") as outer:
+        assert outer.end() == 128 + signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
+def test_the_end_by_a_signal_here(number: signal.Signals) -> None:
+    with Outer("tty", "--", "sh", "-c", "echo pid $$; exec sleep 1000") as outer:
+        outer.expect(r"pid (\d+)\r\n")
+        pid = int(outer.match[1])
+        with ends_processes(pid):
+            assert outer.termios() != outer.modes
+            outer.process.send_signal(number)
+            assert outer.end() == 128 + number
+            assert not alive(pid)
+
+
+def test_the_end_of_the_server() -> None:
+    with (
+        server_process() as (url, server),
+        Outer("tty", "--url", url, "--", "sh", "-c", "echo ready; exec cat") as outer,
+    ):
+        outer.expect_exact("ready\r\n")
+        server.kill()
+        assert outer.end() == 255
+        rows = [row for row in text(outer.shown()) if row]
+        assert rows[0] == "ready"
+        assert rows[1].startswith("wsep-sync: no exit status")
+
+
+def test_the_end_of_the_terminal() -> None:
+    with Outer("tty", "--", "sh", "-c", "echo pid $$; exec sleep 1000") as outer:
+        outer.expect(r"pid (\d+)\r\n")
+        pid = int(outer.match[1])
+        with ends_processes(pid):
+            os.close(outer.slave)
+            os.close(outer.child_fd)
+            outer.slave, outer.child_fd = pty.openpty()  # to be closed at the end
+            # The kernel hangs up: SIGHUP, and nothing can be read or written.
+            assert outer.process.wait(SECONDS) == 128 + signal.SIGHUP
+            gone(pid)
+
+
+def test_output_that_fails() -> None:
+    script = '"$@" tty -- sh -c "echo lost; exec sleep 1000" > /dev/full; echo "status $?"'
+    with Outer("notty", "--help") as outer:  # for its terminal
+        assert outer.end() == 0
+        process = subprocess.Popen(
+            ["setsid", "-c", "bash", "-c", script, "bash", *WSEP_SYNC],
+            **dict.fromkeys(("stdin", "stdout", "stderr"), outer.slave),
+            env=environment(),
+        )
+        outer.expect_exact("wsep-sync: No space left on device\r\n")
+        outer.expect_exact("status 1\r\n")
+        assert process.wait(SECONDS) == 0
+        assert outer.termios() == outer.modes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--url", "ws://127.0.0.1:1", "--", "bash"], 255, "Connection refused"),
+        (["--", "/no/such/shell"], 127, "No such file"),
+        (["--", "/etc/passwd"], 126, "Permission denied"),
+    ],
+)
+def test_no_start(arguments: list[str], status: int, words: str) -> None:
+    with Outer("tty", *arguments) as outer:
+        assert outer.end() == status
+        has_one_line(outer.output.getvalue().replace(b"\r\n", b"\n"), words)
+
+
+# Escape sequences
+
+
+@contextlib.contextmanager
+def echo(*options: str) -> Iterator[Outer]:
+    with Outer("tty", *options, "--", *ECHO) as outer:
+        outer.expect_exact("ready\r\n")
+        yield outer
+
+
+def test_leaving_a_command_ends_it() -> None:
+    with Outer("tty", "--", "sh", "-c", "echo pid $$; exec sleep 1000") as outer:
+        outer.expect(r"pid (\d+)\r\n")
+        pid = int(outer.match[1])
+        with ends_processes(pid):
+            outer.send("~.")
+            assert outer.end() == 255
+            assert not alive(pid)
+
+
+def test_what_is_no_escape_is_typed() -> None:
+    with echo() as outer:
+        # One at the start, one after another character, one after a tilde that was sent.
+        outer.send("~~.")
+        outer.expect_exact("~.")
+        outer.send("\ra~.")
+        outer.expect_exact("\na~.")
+        outer.send("\r~x~.")
+        outer.expect_exact("\n~x~.")
+        outer.send("\r~")
+        outer.send("~")
+        outer.send(".\r")
+        outer.expect_exact("\n~.\r\n")
+        assert outer.process.poll() is None
+        # Typed in pieces, too.
+        outer.send("~")
+        outer.send(".")
+        assert outer.end() == 255
+
+
+def test_help_of_the_escapes() -> None:
+    with echo() as outer:
+        outer.send("~?")
+        outer.expect_exact("~.")
+        outer.expect_exact("~?")
+        outer.expect_exact("~~")
+        outer.send("typed\r")
+        outer.expect_exact("typed\r\n")
+        outer.send("~?")
+        outer.expect_exact("~~")
+        outer.send("~.")
+        assert outer.end() == 255
+
+
+def test_another_escape_and_none() -> None:
+    with echo("--escape", "%") as outer:
+        outer.send("~.\r")
+        outer.expect_exact("~.\r\n")
+        outer.send("%?")
+        outer.expect_exact("%.")
+        outer.expect_exact("%%")
+        outer.send("%.")
+        assert outer.end() == 255
+    with echo("--escape", "none") as outer:
+        outer.send("\r~.~?~~")
+        outer.expect_exact("~.~?~~")
+        outer.process.send_signal(signal.SIGTERM)
+        assert outer.end() == 128 + signal.SIGTERM
+
+
+# Sessions
+
+
+def test_leaving_a_session_and_coming_back(server: str) -> None:
+    with bash("--url", server, "--id", "s") as outer:
+        typed(outer, "kept=so; echo ou$((0))put", "ou0put")
+        outer.send("~.")
+        outer.expect_exact("left session s")
+        assert outer.end() == 0
+    with Outer("tty", "--url", server, "--id", "s", "--", *BASH) as outer:
+        outer.expect_exact("ou0put\r\n")
+        outer.expect_exact("$ ")
+        typed(outer, "echo $kept", "so\r\n")
+        outer.sendline("exit 6")
+        assert outer.end() == 6
+
+
+def test_leaving_a_session_that_floods(server: str) -> None:
+    with Outer("tty", "--url", server, "--id", "s", "--", "yes", "flood") as outer:
+        outer.expect_exact("flood\r\n" * 100)
+        outer.send("~.")
+        assert outer.end() == 0
+
+
+def test_a_signal_leaves_a_session(server: str) -> None:
+    with bash("--url", server, "--id", "s") as outer:
+        outer.sendline("echo pid $$")
+        outer.expect(r"pid (\d+)\r\n")
+        pid = int(outer.match[1])
+        outer.process.send_signal(signal.SIGTERM)
+        assert outer.end() == 128 + signal.SIGTERM
+        assert alive(pid)
+
+
+def test_no_modes_stay_after_leaving_vim(server: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("text in the file\n")
+    with bash("--url", server, "--id", "s") as outer:
+        # Mouse, bracketed paste, focus events, and a region that scrolls.
+        outer.sendline(f"vim -u NONE -N -c 'set mouse=a ttymouse=sgr | split' {path}")
+        shown = outer.wait_until_shown(
+            lambda rows: rows.count("text in the file") == 2, "the file, twice"
+        )
+        assert shown.in_alt
+        outer.send("\r~.")
+        outer.expect_exact("left session s")
+        assert outer.end() == 0
+        after, new = outer.shown(), shown_by_pyte(b"", ROWS, COLUMNS)
+        assert not after.in_alt
+        assert after.modes == new.modes
+        assert after.margins == new.margins
+        assert private_modes(outer.output.getvalue()) <= {7, 25}
+        assert "text in the file" not in text(after)
+        assert any("vim -u NONE" in row for row in text(after))
+
+
+def private_modes(data: bytes) -> set[int]:
+    """The private modes that are set at the end, those which pyte does not know included."""
+    modes = set()
+    for numbers, action in re.findall(rb"\x1b\[\?([0-9;]+)([hl])", data):
+        for number in map(int, numbers.split(b";")):
+            (modes.add if action == b"h" else modes.discard)(number)
+    return modes
+
+
+def test_the_same_shell_after_the_connection_was_cut(server: str) -> None:
+    with Relay(server) as relay, bash("--url", relay.url, "--id", "s") as outer:
+        typed(outer, "kept=so; echo ou$((0))put", "ou0put")
+        relay.cut()
+        outer.expect_exact("connection lost, attempt 1 in 0.5 s")
+        # Redrawn, not repeated: the line about the connection is gone.
+        shown = outer.wait_until_shown(
+            lambda rows: rows[2:4] == ["$", ""] and rows[1] == "ou0put", "the redraw"
+        )
+        assert not any("connection" in row for row in text(shown))
+        outer.expect_exact("$ ")
+        typed(outer, "echo $kept", "so\r\n")
+        outer.set_size(30, 90)
+        outer.wait_until_shown(lambda rows: True, "anything")
+        eventually(lambda: size_there(outer) == "30 90", "the new size")
+        outer.sendline("exit 7")
+        assert outer.end() == 7
+
+
+def size_there(outer: Outer) -> str:
+    outer.sendline("stty size")
+    outer.expect(r"(\d+ \d+)\r\n")
+    return outer.match[1].decode()
+
+
+def test_attempts_are_told_on_one_line_until_ctrl_c(server: str) -> None:
+    with Relay(server) as relay, bash("--url", relay.url, "--id", "s") as outer:
+        outer.sendline("echo pid $$")
+        outer.expect(r"pid (\d+)\r\n")
+        pid = int(outer.match[1])
+        relay.cut(refuse=True)
+        for attempt, pause in ((1, "0.5"), (2, "1"), (3, "2")):
+            outer.expect_exact(f"connection lost, attempt {attempt} in {pause} s")
+        assert relay.accepted == 3
+        assert sum("connection lost" in row for row in text(outer.shown())) == 1
+        outer.send("not typed to anybody\r")
+        outer.press("c")
+        assert outer.end() == 128 + signal.SIGINT
+        assert alive(pid)
+
+
+def test_ctrl_c_while_an_attempt_hangs(server: str) -> None:
+    options = ["--id", "s", "--timeout", "1000"]
+    with Relay(server) as relay, bash("--url", relay.url, *options) as outer:
+        relay.cut(refuse=True)
+        outer.expect_exact("attempt 2")
+        relay.hang()
+        eventually(lambda: relay.accepted == 3, "the attempt")
+        outer.press("c")
+        assert outer.end() == 128 + signal.SIGINT
+
+
+def test_a_session_that_went_with_its_server() -> None:
+    with server_process() as (url, server), bash("--url", url, "--id", "s") as outer:
+        typed(outer, "gone=so; echo ou$((0))put", "ou0put")
+        server.kill()
+        server.wait()
+        outer.expect_exact("connection lost, attempt 1")
+        port = url.rpartition(":")[2]
+        with server_process_on(port):
+            outer.expect_exact("session s was gone, started anew")
+            outer.expect_exact("$ ")
+            typed(outer, "echo [$gone]", "[]\r\n")
+            outer.sendline("exit 8")
+            assert outer.end() == 8
+
+
+@contextlib.contextmanager
+def server_process_on(port: str) -> Iterator[None]:
+    with subprocess.Popen(
+        [*WSEP_SYNC, "serve", "--port", port], stdout=subprocess.PIPE, env=environment()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"listening")
+            yield
+        finally:
+            process.terminate()
+            process.wait(SECONDS)
+
+
+def test_no_reconnect(server: str) -> None:
+    with (
+        Relay(server) as relay,
+        bash("--url", relay.url, "--id", "s", "--no-reconnect") as outer,
+    ):
+        relay.cut()
+        assert outer.end() == 255
+        outer.read_now()
+        rows = [row for row in text(outer.shown()) if row]
+        assert any(row.startswith("wsep-sync: no exit status") for row in rows)
+        assert relay.accepted == 1
+
+
+# Without a terminal here
+
+
+def test_input_from_a_pipe() -> None:
+    done = run("tty", "--", *BASH, input=b"~.\necho $((6*7))\nexit 4\n")
+    assert (done.returncode, done.stderr) == (4, b"")
+    assert b"42\r\n" in done.stdout
+
+
+@pytest.mark.parametrize("data", [b"", b"line\n", b"no end"])
+def test_the_end_of_input_from_a_pipe(data: bytes) -> None:
+    done = run("tty", "--", "sh", "-c", "count=$(wc -c); echo; echo $count", input=data)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[-1] == str(len(data)).encode()
+
+
+# A terminal within a terminal
+
+
+def test_in_tmux(tmp_path: Path) -> None:
+    def tmux(*arguments: str) -> str:
+        done = subprocess.run(
+            ["tmux", "-S", str(tmp_path / "socket"), "-f", "/dev/null", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment(TERM="xterm-256color"),
+            timeout=SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def pane() -> list[str]:
+        return tmux("capture-pane", "-p").splitlines()
+
+    command = shlex.join([*WSEP_SYNC, "tty", "--", *BASH])
+    tmux("new-session", "-d", "-x", "80", "-y", "24", f"{command}; echo status $?; exec cat")
+    server = int(tmux("display-message", "-p", "#{pid}"))
+    try:
+        eventually(lambda: pane()[:1] == ["$"], "the prompt")
+        tmux("send-keys", "echo $((6*7)); stty size", "Enter")
+        eventually(lambda: pane()[1:4] == ["42", "24 80", "$"], "the answer")
+        tmux("resize-window", "-x", "100", "-y", "30")
+        until = "clear; until [ \"$(stty size)\" = '30 100' ]; do :; done; stty size"
+        tmux("send-keys", until, "Enter")
+        eventually(lambda: "30 100" in pane(), "the new size")
+        tmux("send-keys", "clear; vim -u NONE -N", "Enter")
+        eventually(lambda: pane()[1:3] == ["~", "~"], "vim")
+        tmux("send-keys", "ihello", "Escape")
+        eventually(lambda: pane()[0] == "hello", "what was typed")
+        tmux("send-keys", ":q!", "Enter")
+        eventually(lambda: pane()[0].startswith("$"), "the prompt again")
+        tmux("send-keys", "exit 9", "Enter")
+        eventually(lambda: "status 9" in pane(), "the end")
+    finally:
+        tmux("kill-server")
+        gone(server)
