@@ -363,10 +363,10 @@ def test_a_descriptor_that_nobody_reads_ends_the_command(remote: Face) -> None:
 
 
 def test_output_that_was_on_the_way_does_not_end_the_command(tested: Face) -> None:
-    with tested.Popen(
-        ["sh", "-c", "echo a; echo b; read x; exit 5"], stdin=PIPE, stdout=PIPE
-    ) as process:
+    script = "echo a; echo b; echo written >&2; read x; exit 5"
+    with tested.Popen(["sh", "-c", script], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdout.readline() == b"a\n"
+        assert process.stderr.readline() == b"written\n"
         process.stdout.close()
         process.stdin.close()
         assert process.wait() == 5
