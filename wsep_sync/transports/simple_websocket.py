@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,9 +12,10 @@ from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
-from ..errors import ProtocolError, TransportClosed
+from ..errors import ProtocolError, TransportClosed, copy_error
 from ..messages import MAX_MESSAGE
-from .base import Buffer
+from ..wakeup import READ, Wakeup
+from .base import CLOSE_TIMEOUT, Buffer
 from .sockets import SocketTransport, StreamSocket
 
 __all__ = ["SimpleWebSocketTransport", "accept_websocket", "take_over_websocket"]
@@ -56,8 +56,10 @@ def take_over_websocket(server: simple_websocket.Server) -> SimpleWebSocketTrans
     agreed on compression, messages are sent uncompressed all the same (RFC 7692, section 6).
     """
     handover = _Handover(server.sock)
-    server.sock = handover
-    return SimpleWebSocketTransport(server, handover)
+    server.sock = handover  # before the socket is made non-blocking, which its thread can't handle
+    transport = SimpleWebSocketTransport(server, handover)
+    handover.stream = transport._stream
+    return transport
 
 
 class _NoThread:
@@ -85,15 +87,20 @@ class _Handover:
 
     def __init__(self, sock: Any) -> None:
         self.socket = sock
-        self.given_up = False  # the thread came here, rather than meet an end of its own
-        self.done = threading.Event()
+        self.stream: StreamSocket | None = None
+        self.silent = False  # after a close frame nothing may follow
+        self.done = Wakeup()  # set when the thread is about to end
 
     def recv(self, _size: int) -> bytes:
-        self.given_up = True
         return b""
 
     def send(self, data: bytes) -> int:
-        self.socket.sendall(data)
+        # Its answer to a ping or to a close frame.
+        if self.stream is not None and not self.silent:
+            try:
+                self.stream.send(data, timeout=CLOSE_TIMEOUT)
+            except TransportClosed as error:
+                raise OSError(str(error)) from error  # what the thread knows how to end with
         return len(data)
 
     def fileno(self) -> int:
@@ -112,8 +119,9 @@ class SimpleWebSocketTransport(SocketTransport):
         self._handover = handover
         self._buffer = memoryview(bytearray(_RECEIVE_BUFFER))
         self._events: Iterator[Event] = iter(())
-        # Messages that the library's thread had read before it went.
+        # Messages that the library's thread had read before it went, and what it met then.
         self._early: deque[bytes] = deque()
+        self._early_end: TransportClosed | None = None
         self._fragments: bytearray | None = None
 
     def _message_frame(self, parts: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
@@ -128,6 +136,8 @@ class SimpleWebSocketTransport(SocketTransport):
             self._finish_handover(self._handover)
         if self._early:
             return self._early.popleft()
+        if self._early_end is not None:
+            raise copy_error(self._early_end)
         while True:
             for event in self._events:
                 message = self._handle(event)
@@ -168,9 +178,10 @@ class SimpleWebSocketTransport(SocketTransport):
 
     def _finish_handover(self, handover: _Handover) -> None:
         """Wait until the library's thread is gone, and take what it had read."""
-        while not handover.done.wait(self._stream.remaining()):
-            if self._stream.remaining() == 0:
-                raise TimeoutError("nothing was received in time")
+        thread = self._server.thread
+        while thread.is_alive() and not handover.done.is_set():
+            # A thread that was about to end when its socket was replaced ends without a word.
+            self._stream.wait_to_receive(handover.done.fileno(), READ, at_most=1.0)
         self._handover = None
         server = self._server
         for early in server.input_buffer:
@@ -181,9 +192,14 @@ class SimpleWebSocketTransport(SocketTransport):
             self._fragments = bytearray(partial.encode() if isinstance(partial, str) else partial)
         if server.ws.state is not ConnectionState.OPEN:
             self._close_sent = True  # the library has answered
-            raise TransportClosed(int(server.close_reason), server.close_message or "")
-        if not handover.given_up:
-            raise TransportClosed(1006, "the connection ended without a close frame")
+            code, reason = int(server.close_reason), server.close_message or ""
+            self._early_end = TransportClosed(code, reason)
+        # Any other end that it met is met again by whoever receives here.
+
+    def _send_close(self, code: int, reason: str) -> None:
+        if self._handover is not None:
+            self._handover.silent = True
+        super()._send_close(code, reason)
 
 
 def _frame_header(opcode: int, length: int) -> bytes:

@@ -34,7 +34,8 @@ class StreamSocket:
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
+        with contextlib.suppress(OSError):  # one that is taken over may be closed by now
+            sock.setblocking(False)
         with contextlib.suppress(OSError):  # a Unix socket has no such option
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = sock
@@ -49,6 +50,7 @@ class StreamSocket:
         self._unsent = b""  # what stands before the next message; guarded by _send_lock
         self._wakeup = Wakeup()
         self._deadline: float | None = None  # time.monotonic()
+        self._strict = False  # the deadline holds for bytes that are there, too
         self._shut = False
 
     def send(self, *parts: Buffer, timeout: float | None = None) -> None:
@@ -150,6 +152,8 @@ class StreamSocket:
             TransportClosed: The connection broke, or :meth:`shutdown` was called.
         """
         while True:
+            if self._strict and self.remaining() == 0:
+                raise TimeoutError("the peer sends on and on")
             try:
                 if not self._tls:
                     return self.socket.recv_into(buffer)
@@ -161,7 +165,7 @@ class StreamSocket:
                 event = self._tls_wants(error)
             if self._shut:
                 raise TransportClosed(1006, "the connection is closed")
-            self._wait_to_receive(event)
+            self.wait_to_receive(self.socket.fileno(), event)
 
     def _tls_wants(self, error: OSError) -> int:
         """Return what TLS waits for; raise ``TransportClosed`` if it is a real error."""
@@ -174,16 +178,29 @@ class StreamSocket:
                 return WRITE
         raise TransportClosed(1006, str(error)) from error
 
-    def _wait_to_receive(self, event: int) -> None:
+    def wait_to_receive(self, descriptor: int, event: int, at_most: float | None = None) -> None:
+        """Block until a descriptor may be ready, or there is reason to look at the state again.
+
+        Raises:
+            TimeoutError: The deadline passed.
+        """
         rest = self.remaining()
         if rest == 0:
             raise TimeoutError("nothing was received in time")
-        if not wait_for(self.socket.fileno(), event, self._wakeup, rest):
+        if at_most is not None:
+            rest = at_most if rest is None else min(rest, at_most)
+        if not wait_for(descriptor, event, self._wakeup, rest):
             self._wakeup.clear()
 
-    def set_deadline(self, seconds: float | None) -> None:
-        """Let receiving block for this long from now at most; ``None``: for ever."""
+    def set_deadline(self, seconds: float | None, strict: bool = False) -> None:
+        """Let receiving block for this long from now at most; ``None``: for ever.
+
+        Args:
+            strict: Past the deadline, do not even take what is there: the peer may send faster
+                than it is taken.
+        """
         self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._strict = strict
         self._wakeup.set()
 
     def remaining(self) -> float | None:
@@ -296,7 +313,7 @@ class SocketTransport(Transport):
                 return
             self._closing = True
         self._send_close(code, reason)
-        self._stream.set_deadline(CLOSE_TIMEOUT)
+        self._stream.set_deadline(CLOSE_TIMEOUT, strict=True)
         # A thread that is receiving gets the peer's close frame, or runs into the deadline.
         if not self._receive_lock.acquire(timeout=CLOSE_TIMEOUT):
             self._stream.shutdown()

@@ -72,6 +72,8 @@ def connect_websocket(
 
             ssl_context = ssl.create_default_context()
         options["sslopt"] = {"context": ssl_context}
+    else:
+        ssl_context = None
     ws = websocket.WebSocket(**options)
     handshake = None
     try:
@@ -86,10 +88,14 @@ def connect_websocket(
             socket=handshake,
         )
     except websocket.WebSocketBadStatusException as error:
-        raise ConnectError(url, _refusal(error), error.status_code) from error
+        body = getattr(error, "resp_body", None) or b""
+        raise ConnectError(url, _refusal(error.status_code, body), error.status_code) from error
     except (TimeoutError, websocket.WebSocketTimeoutException) as error:
         raise ConnectError(url, f"no answer within {timeout:g} seconds") from error
     except (websocket.WebSocketException, OSError, ValueError) as error:
+        answer = ws.handshake_response
+        if answer is not None and answer.status != 101:  # a redirect
+            raise ConnectError(url, _refusal(answer.status), answer.status) from error
         raise ConnectError(url, str(error) or type(error).__name__) from error
     received = b""
     if handshake is not None:
@@ -110,9 +116,8 @@ def _proxied(scheme: str, hostname: str) -> bool:
     return bool(os.environ.get(name) or os.environ.get(name.upper()))
 
 
-def _refusal(error: websocket.WebSocketBadStatusException) -> str:
-    text = f"the server answered HTTP {error.status_code}"
-    body = getattr(error, "resp_body", None)
+def _refusal(status: int, body: bytes = b"") -> str:
+    text = f"the server answered HTTP {status}"
     if body:
         text += f": {body[:200].decode(errors='replace').strip()}"
     return text
@@ -135,7 +140,11 @@ class _Handshake:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
                 self._hurry()
-                self.socket = context.wrap_socket(self.socket, server_hostname=host)
+                # The handshake by itself: what interrupts it would find no socket to close.
+                self.socket = tls = context.wrap_socket(
+                    self.socket, server_hostname=host, do_handshake_on_connect=False
+                )
+                tls.do_handshake()
         except BaseException:
             self.socket.close()
             raise
@@ -233,9 +242,18 @@ class _FrameReader(websocket.frame_buffer):
         self._end = len(received)
         self._buffer[: self._end] = received
 
+    def recv_header(self) -> None:
+        super().recv_header()
+        if self.has_mask():  # the library would take it; RFC 6455, section 5.1
+            raise ProtocolError("not a WebSocket frame: a server masked it", 1002)
+
     def recv_length(self) -> None:
         super().recv_length()
-        if self.length is not None and self.length > MAX_MESSAGE:
+        assert self.header is not None
+        assert self.length is not None
+        if self.header[4] >= _CLOSE and self.length > 125:  # RFC 6455, section 5.5
+            raise ProtocolError("not a WebSocket frame: a long control frame", 1002)
+        if self.length > MAX_MESSAGE:
             raise ProtocolError(f"a message of more than {MAX_MESSAGE} bytes", 1009)
 
     def recv_strict(self, bufsize: int) -> bytes:
