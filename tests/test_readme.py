@@ -58,6 +58,9 @@ PRINTED = {
     'Command("ls", ["-la"])': r"total .*\bproject\b.*",
     'Command("sort", ["-u"]': r"b'a\\nb\\n'\n",
     "LocalExecer().start(": r"made test in .*/project\n\n",
+    'run(["uname", "-s"]': r"Linux\nLOUDER\n",
+    'spawn("cat"': r"there is\n",
+    'id="work"': r"True True\n",
 }
 
 
