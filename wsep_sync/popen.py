@@ -139,6 +139,8 @@ class Popen(Generic[AnyStr]):
     - ``stderr=STDOUT``, ``umask`` and ``clean_env`` let a POSIX shell start the command in its own
       place; ``clean_env`` also takes awk(1) and env(1). A program whose ``#!`` interpreter is
       missing is then the shell's status 127 rather than ``FileNotFoundError``.
+    - A remote command that goes on writing to a piped output that was closed, with all copies of
+      its descriptor, gets SIGPIPE a moment later; from a server without signals it gets nothing.
     - A remote command has ended when both its outputs have, too, and they end together. When this
       process ends, so does a remote command.
     - What cannot be done raises ``ValueError``, which names the argument: ``preexec_fn``,
