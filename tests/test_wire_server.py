@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +26,12 @@ from typing import Any
 
 import pytest
 import websocket
-from helpers import SECONDS, ends_processes, gone, listening
+from helpers import SECONDS, Task, blocked, ends_processes, gone, listening
 from websocket import ABNF
+
+from wsep_sync import LocalExecer, Server, TransportClosed
+from wsep_sync.transports.base import Transport
+from wsep_sync.transports.memory import memory_pair
 
 ENTRIES = json.loads((Path(__file__).parent / "wire" / "server.json").read_text())
 
@@ -399,6 +404,59 @@ def test_many_clients_at_once(url: str) -> None:
         thread.join(SECONDS)
         assert not thread.is_alive()
     assert not failures
+
+
+@contextlib.contextmanager
+def served_in_memory(command: dict[str, Any]) -> Iterator[Transport]:
+    """A client whose command runs, with the server's end in a thread of its own."""
+    client, server = memory_pair()
+    with Task(Server().serve, server, LocalExecer()):
+        client.send(json.dumps({"type": "start", "command": command}).encode())
+        assert client.receive()[:13] == b'{"type":"pid"'
+        yield client
+        client.abort()
+
+
+def test_input_byte_by_byte_costs_no_more_than_bytes() -> None:
+    # The command does not read: all of it is kept.
+    with served_in_memory({"command": "sleep", "args": ["3600"], "stdin": True}) as client:
+        message = b'{"type":"stdin"}\nx'
+        for _ in range(70_000):  # a pipe holds 65,536
+            client.send(message)
+        tracemalloc.start()
+        try:
+            for _ in range(20_000):
+                client.send(message)
+            assert tracemalloc.get_traced_memory()[0] < 1 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_input_byte_by_byte_arrives_in_order() -> None:
+    data = bytes(range(256)) * 40
+    with served_in_memory({"command": "cat", "stdin": True}) as client:
+        got = bytearray()
+        for i in range(0, len(data), 3):
+            client.send(b'{"type":"stdin"}\n', data[i : i + 3])
+        client.send(b'{"type":"close_stdin"}')
+        while (message := bytes(client.receive()))[:17] == b'{"type":"stdout"}':
+            got += message[18:]
+        assert got == data
+
+
+def test_marks_without_end_are_held_up() -> None:
+    def send(client: Transport) -> None:
+        for mark in range(1_000_000):
+            client.send(b'{"type":"stdin_mark","mark":%d}' % mark)
+
+    with served_in_memory({"command": "sleep", "args": ["3600"], "stdin": True}) as client:
+        for _ in range(2):  # more than the pipe holds: what follows is not taken
+            client.send(b'{"type":"stdin"}\n', bytes(60_000))
+        with Task(send, client) as sending:
+            blocked(sending)
+            client.abort()
+            with pytest.raises(TransportClosed):
+                sending.result()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -242,9 +242,9 @@ class _Connection:
         elif isinstance(message, Stdin):
             self._write_stdin(message.body)
         elif isinstance(message, CloseStdin):
-            self._input().put(None)
+            self._queue_input(None)
         elif isinstance(message, StdinMark):
-            self._input().put(message)
+            self._queue_input(message)
         elif isinstance(message, Resize):
             process.resize(message.rows, message.cols)
         elif isinstance(message, Signal):
@@ -337,10 +337,12 @@ class _Connection:
         assert self._command is not None
         if not (self._command.stdin or self._command.tty):
             raise ProtocolError("read stdin: stdin is not enabled for this command")
-        if not len(body):
-            return
+        if len(body):
+            self._queue_input(body)
+
+    def _queue_input(self, item: _Input) -> None:
         stdin = self._input()
-        while not stdin.put(body):
+        while not stdin.put(item):
             # The command does not read, and this client sends on. Nothing more is received until
             # it does; but the end of the connection must not wait for that.
             if self._transport.hung_up():
@@ -395,6 +397,13 @@ def _type(message: object) -> str:
     return names.get(name, name.lower())
 
 
+_BUFFERS = (bytes, bytearray, memoryview)
+_Input: TypeAlias = "bytes | bytearray | memoryview | StdinMark | None"
+
+# Bytes; shorter input than this is put together.
+_SMALL = 4096
+
+
 class _StdinQueue:
     """Input on its way to a command, with a bound, and the thread's work of writing it."""
 
@@ -403,19 +412,30 @@ class _StdinQueue:
         self._transport = transport
         # Guards everything below.
         self._changed = threading.Condition()
-        self._items: deque[bytes | bytearray | memoryview | StdinMark | None] = deque()
-        self._size = 0
+        self._items: deque[_Input] = deque()
+        self._size = 0  # of what has not been written
+        self._ended = False  # the end is among the items, or was
         self._closed = False
 
-    def put(self, item: bytes | bytearray | memoryview | StdinMark | None) -> bool:
+    def put(self, item: _Input) -> bool:
         """Append input, a mark, or ``None`` for the end; False if there was no room for 0.5 s."""
-        size = len(item) if isinstance(item, (bytes, bytearray, memoryview)) else 0
         with self._changed:
+            if item is None:
+                if self._ended:
+                    return True
+                self._ended = True
+            size = _input_size(item)
             while size and self._size + size > _STDIN_LIMIT + MAX_MESSAGE and not self._closed:
                 if not self._changed.wait(0.5):
                     return False
-            self._items.append(item)
             self._size += size
+            last = self._items[-1] if self._items else None
+            if not isinstance(item, _BUFFERS) or size >= _SMALL:
+                self._items.append(item)
+            elif isinstance(last, bytearray) and len(last) < _SMALL:
+                last += item  # an item for every byte that is typed would cost hundreds
+            else:
+                self._items.append(bytearray(item))
             self._changed.notify_all()
         return True
 
@@ -453,9 +473,15 @@ class _StdinQueue:
             except (OSError, ValueError):
                 broken = True
             with self._changed:
-                if item is not None and not isinstance(item, StdinMark):
-                    self._size -= len(item)
+                self._size -= _input_size(item)
                 self._changed.notify_all()
+
+
+def _input_size(item: _Input) -> int:
+    if isinstance(item, _BUFFERS):
+        return len(item)
+    # No client has reason to send many marks, but one that does must be held up some time.
+    return 512 if isinstance(item, StdinMark) else 0
 
 
 _process_wide = Server()
