@@ -688,8 +688,11 @@ def test_close_again_and_all_else_after_it(execer: Execer) -> None:
 
 
 def test_close_of_a_command_that_floods_unread_outputs(execer: Execer) -> None:
-    process = execer.start(sh("echo $!; yes >&2 & exec yes"))
+    # It waits for a line: a flood of errors that nobody reads may hold up what stdout says.
+    process = execer.start(sh("echo ready; read line; yes >&2 & exec yes", stdin=True))
     process.stdout.readline()
+    process.stdin.write(b"go\n")
+    process.stdin.flush()
     eventually(lambda: state(process.pid) == "S", "a full pipe")
     process.close()
     assert failure(process).signal == signal.SIGTERM
