@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
+from held_sessions import memory
 from helpers import (
     SECONDS,
     RawClient,
@@ -759,12 +760,6 @@ def test_term_is_that_of_the_client_who_began(sessions: Hub) -> None:
 # Programs that nobody attends to
 
 
-def resident() -> int:
-    """Return this process's memory in bytes, its share of what it shares included."""
-    fields = Path("/proc/self/smaps_rollup").read_text()
-    return 1024 * int(fields.partition("\nPss:")[2].split()[0])
-
-
 @pytest.mark.usefixtures("engine")
 def test_a_flood_with_nobody_attached(sessions: Hub, tmp_path: Path) -> None:
     progress = tmp_path / "progress"
@@ -783,9 +778,9 @@ def test_a_flood_with_nobody_attached(sessions: Hub, tmp_path: Path) -> None:
         return progress.read_text().count("\n") if progress.exists() else 0
 
     eventually(lambda: passed() >= 2, "the program goes on")
-    before = resident()
+    before = memory(os.getpid())
     eventually(lambda: passed() >= 8, "the program goes on to its end")
-    assert resident() - before < 8_000_000
+    assert memory(os.getpid()) - before < 8_000_000
     again = sessions.attach("x")
     again.until(b"all done")
     assert len(again.got) < 4_000_000
@@ -1064,12 +1059,12 @@ def test_a_thousand_clients_leave_nothing(sessions: Hub) -> None:
     come_and_go(50)
     gc.collect()
     objects, descriptors = len(gc.get_objects()), len(os.listdir("/proc/self/fd"))
-    memory = resident()
+    before = memory(os.getpid())
     come_and_go(1000)
     gc.collect()
     assert len(gc.get_objects()) - objects < 500
     assert len(os.listdir("/proc/self/fd")) <= descriptors
-    assert resident() - memory < 10_000_000
+    assert memory(os.getpid()) - before < 10_000_000
 
 
 def test_ended_sessions_hold_no_descriptors(sessions: Hub) -> None:

@@ -58,6 +58,10 @@ _LATE_LIMIT = 1 << 21
 _INPUT_LIMIT = 1 << 16
 _INPUT_PIECE = 1 << 14
 
+# For how many seconds without input its thread stays: a thread takes some 25 KiB, which is much
+# for the many sessions that nobody types into, and starting one for each key would be slow.
+_INPUT_LINGER = 1.0
+
 # How long the command is waited for at once, in seconds: poll(2) knows no more than 24 days.
 _LONGEST_WAIT = 86400.0
 
@@ -160,7 +164,7 @@ class Session:
         self._input: deque[bytes | None] = deque()  # None is the end of the file
         self._input_size = 0  # in bytes, with what is being written
         self._input_changed = threading.Condition(self._lock)
-        self._writing = False  # there is a thread that writes the input, or there was
+        self._writing = False  # there is a thread that writes the input
         self._deaf = False  # the command has left its terminal, and takes no input any more
         # Held while the command is told its size, so that the last told is the last set.
         self._size_lock = threading.Lock()
@@ -304,9 +308,14 @@ class Session:
         process, terminal = self._process, self._terminal
         if process is None or terminal is None:
             return  # it could not be started
-        raw = process.stdout.raw
+        # Two buffers of 64 KiB that nobody needs: closing frees the one, and to have no file any
+        # more the other.
+        process.stderr.close()
+        raw = process.stdout.detach()
+        process.stdout = io.BufferedReader(raw, 1)
         late = 0
-        try:
+        # What is raised is of a server further on; waiting for the command will tell.
+        with raw, contextlib.suppress(WsepError, OSError):
             # Waited for first, for a read that blocks would keep its buffer all the while.
             while raw.ready(None) and late < _LATE_LIMIT:  # type: ignore[attr-defined]
                 data = raw.read(_READ_SIZE)
@@ -315,8 +324,6 @@ class Session:
                 if self._ended:
                     late += len(data)
                 self._distribute(terminal, data)
-        except (WsepError, OSError):
-            pass  # of a server further on; waiting for the command will tell
 
     def _distribute(self, terminal: Terminal, data: bytes) -> None:
         with self._lock:
@@ -372,15 +379,20 @@ class Session:
         return start
 
     def _start_writing(self) -> None:
-        # Ends with the session. A daemon, as the others are.
+        # Ends when there has been no input for a while, or with the session. A daemon, as the
+        # others are.
         threading.Thread(target=self._write_input, name="wsep-session-input", daemon=True).start()
 
     def _write_input(self) -> None:
         process = self._process
         while process is not None:
             with self._lock:
-                self._input_changed.wait_for(lambda: self._input or self._state is State.DONE)
-                if self._state is State.DONE:
+                self._input_changed.wait_for(
+                    lambda: self._input or self._state is State.DONE, _INPUT_LINGER
+                )
+                if not self._input or self._state is State.DONE:
+                    # Said under the lock, so that whoever comes with input now starts another.
+                    self._writing = False
                     return
                 data = self._input.popleft()
             try:
@@ -420,8 +432,7 @@ class Session:
         self._ended = True
         process.close()
         reader.join()
-        for file in (process.stdin, process.stdout, process.stderr):
-            streams.close_quietly(file)
+        streams.close_quietly(process.stdin)
         with self._lock:
             for client in self._clients:
                 client.end(terminal)
