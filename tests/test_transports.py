@@ -630,6 +630,21 @@ def test_a_ping_is_answered_while_receiving(by_hand: ByHand) -> None:
         assert bytes(receiving.result()) == b"x"
 
 
+def test_a_pong_that_had_to_wait_comes_before_the_close(by_hand: ByHand) -> None:
+    raw, transport = by_hand.raw, by_hand.transport
+    receive_one(by_hand)
+    with Task(transport.send, bytes(12_000_000)) as sending, contextlib.ExitStack() as stack:
+        blocked(sending)
+        receiving = stack.enter_context(Task(transport.receive))
+        raw.send(PING, b"are you there")
+        raw.send_close(1000)
+        blocked(receiving)
+        frames, _ = raw.receive_until_close()
+        assert [frame.opcode for frame in frames] == [BINARY, PONG]
+        assert closed(receiving.result)[0] == 1000
+        sending.result()
+
+
 def test_byte_by_byte(by_hand: ByHand) -> None:
     raw, transport = by_hand.raw, by_hand.transport
     frames = raw.frame(TEXT, b"first") + raw.frame(PING, b"p") + raw.frame(BINARY, b"x" * 300)

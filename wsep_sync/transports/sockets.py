@@ -44,8 +44,8 @@ class StreamSocket:
         self._send_lock = threading.Lock()
         # Guards the TLS connection, for the length of one call that does not block.
         self._tls_lock = threading.Lock()
-        # A control frame that is to be sent; a later one replaces it. Not guarded: both ends of a
-        # deque are atomic.
+        # A control frame that is to be sent; a later one replaces it. Whoever takes it out holds
+        # _send_lock; putting it in is atomic.
         self._control: deque[bytes] = deque(maxlen=1)
         self._unsent = b""  # what stands before the next message; guarded by _send_lock
         self._wakeup = Wakeup()
@@ -67,6 +67,8 @@ class StreamSocket:
         try:
             if self._shut:
                 raise TransportClosed(1006, "the connection is closed")
+            if self._control:  # or a pong might come behind a close frame
+                self._unsent += self._control.popleft()
             if self._unsent:
                 parts, self._unsent = (self._unsent, *parts), b""
             if self._tls:
