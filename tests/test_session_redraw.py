@@ -573,8 +573,10 @@ def test_a_client_that_fell_behind_in_a_full_screen_program(
                 witness.type(keys)
                 witness.until(shows, start)
         other = Client(behind)
-        witness.type(b"50g")
-        wait_for_text(witness, "line 50 of the file")
+        judge.same(witness, other)
+        # A single key: less drops a number that is interrupted by a change of size.
+        witness.type(b" ")
+        wait_for_text(witness, "line 40 of the file")
         judge.same(witness, other)
         assert other.size < 60_000
         other.type(b"q")
