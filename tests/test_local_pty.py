@@ -225,3 +225,13 @@ def test_what_a_script_begins_with(tmp_path: Path, text: str, expected: int) -> 
     except OSError as error:
         actual = error.errno or -1
     assert actual == expected
+
+
+def test_the_size_of_another_terminal_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINES", "50")
+    monkeypatch.setenv("COLUMNS", "160")
+    script = 'echo "<$LINES$COLUMNS>"; stty size'
+    with LocalExecer().start(sh(script, tty=True, rows=24, cols=80)) as process:
+        assert process.stdout.read() == b"<>\r\n24 80\r\n"
+    with LocalExecer().start(sh(script, tty=True, env=["LINES=7"])) as process:
+        assert process.stdout.readline() == b"<7>\r\n"

@@ -27,7 +27,8 @@ class LocalExecer(Execer):
 
     Each command leads a session and a process group of its own, has this process's environment
     and what :attr:`.Command.env` adds, and inherits no descriptor but its three. A terminal has
-    ``WSEP_TTY=true`` in its environment, and ``TERM=xterm-256color`` if there is no ``TERM``.
+    ``WSEP_TTY=true`` in its environment, ``TERM=xterm-256color`` if there is no ``TERM``, and not
+    this process's ``LINES`` and ``COLUMNS``.
 
     Spawning is safe in a process full of threads: no Python code runs between fork and exec.
     On Windows the class can be imported and made; starting a command raises ``StartError``.
@@ -75,6 +76,9 @@ def _environment(command: Command) -> dict[str, str]:
     environment = dict(os.environ)
     if command.tty:
         environment.setdefault("TERM", "xterm-256color")
+        # They would tell programs the size of another terminal, and of none that can be resized.
+        environment.pop("LINES", None)
+        environment.pop("COLUMNS", None)
         environment["WSEP_TTY"] = "true"
     for entry in command.env:
         name, _, value = entry.partition("=")
