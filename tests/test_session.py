@@ -781,7 +781,7 @@ def test_a_flood_with_nobody_attached(sessions: Hub, tmp_path: Path) -> None:
     eventually(lambda: passed() >= 2, "the program goes on")
     before = memory(os.getpid())
     eventually(lambda: passed() >= 8, "the program goes on to its end")
-    assert memory(os.getpid()) - before < 8_000_000
+    assert memory(os.getpid()) - before < 16_000_000  # of 24 that were printed
     again = sessions.attach("x")
     again.until(b"all done")
     assert len(again.got) < 4_000_000
@@ -1065,7 +1065,8 @@ def test_a_thousand_clients_leave_nothing(sessions: Hub) -> None:
     gc.collect()
     assert len(gc.get_objects()) - objects < 500
     assert len(os.listdir("/proc/self/fd")) <= descriptors
-    assert memory(os.getpid()) - before < 10_000_000
+    # One of its buffers kept for each client would be 64 MB; the allocator's moods are some.
+    assert memory(os.getpid()) - before < 32_000_000
 
 
 def test_ended_sessions_hold_no_descriptors(sessions: Hub) -> None:
