@@ -18,7 +18,7 @@ from wsep_sync.listener import Listener
 from wsep_sync.wsgi import application
 
 # The REPL of Python 3.13 paints its lines; this asks for the plain one.
-PLAIN = {"PYTHON_BASIC_REPL": "1"}
+PLAIN = {"PYTHON_BASIC_REPL": "1", "PYTHON_COLORS": "0"}
 
 
 def drive(url: str) -> None:
