@@ -1085,3 +1085,16 @@ def test_ended_sessions_hold_no_descriptors(sessions: Hub) -> None:
         )
     finally:
         gc.enable()
+
+
+def test_output_in_tiny_pieces_is_bounded_too() -> None:
+    session = Session(Command("cat", tty=True, id="x"), LocalExecer())
+    client = session.attach()
+    try:
+        with session._lock:
+            assert session._terminal is not None
+            for _ in range(20_000):  # what a program that writes byte by byte comes as
+                client.put(b"x", session._terminal)  # type: ignore[attr-defined]
+            assert len(client.queue) < 5_000  # type: ignore[attr-defined]
+    finally:
+        session.close()

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import socketserver
+import sys
 import threading
 from typing import IO, TYPE_CHECKING, Any, cast
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
@@ -132,7 +133,9 @@ class Listener(socketserver.ThreadingMixIn, WSGIServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         # A client that breaks off is daily life; anything else is a bug, and is shown as one.
-        _log.debug("connection from %s ended", client_address, exc_info=True)
+        daily = isinstance(sys.exc_info()[1], OSError)
+        level = logging.DEBUG if daily else logging.ERROR
+        _log.log(level, "connection from %s ended", client_address, exc_info=True)
 
 
 class _Handler(WSGIRequestHandler):

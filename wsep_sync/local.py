@@ -172,8 +172,9 @@ class LocalProcess(Process):
                 self._terminal.resize(rows, cols)
 
     def send_signal(self, signal: int) -> None:
-        if signal:  # 0 is none, and harmless, as for kill(2)
-            signals.Signals(signal)  # raises ValueError
+        # 0 is none, and harmless, as for kill(2).
+        if signal and signal not in signals.valid_signals():
+            raise ValueError(f"no such signal: {signal}")
         with self._lock:
             if self._status is None:
                 self._signal_group(signal)

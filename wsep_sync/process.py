@@ -35,14 +35,16 @@ class Process(ABC):
         stdout: The command's output; on a terminal, everything it shows. Reading blocks, and
             ends with ``b""`` when the command and all who share its output have closed it, or
             when the process is closed. A lost connection raises :exc:`~.errors.ExitMissing`
-            after what had arrived.
+            after what had arrived; a ``read()`` to the end then returns nothing of it, so read
+            piece by piece what must not be lost.
         stderr: The command's error output; on a terminal, empty.
         reattached: Whether this is a terminal session that was running already.
 
     An output that nobody reads holds the command up: a local command once its pipe is full, a
     remote one once the limit of its execer is reached (1 MiB for each output by default), and then
     the other output, the exit status and everything else of that command wait too. Read both, or
-    close the one you do not want: what comes for a closed output is dropped.
+    close the one you do not want: what comes for a closed output is dropped, and the command is
+    sent SIGPIPE, as for any pipe that nobody reads any more.
     """
 
     pid: int

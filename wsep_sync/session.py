@@ -46,6 +46,9 @@ _log = logging.getLogger("wsep_sync")
 # How many bytes may wait for one client before they are dropped, and it is redrawn instead.
 _CLIENT_LIMIT = 1 << 20
 
+# And in how many chunks: a program that writes byte by byte would make a hundred megabytes of it.
+_CLIENT_CHUNKS = 1 << 12
+
 # How much is read from the terminal at once, in bytes.
 _READ_SIZE = 1 << 16
 
@@ -536,7 +539,8 @@ class _Client(Process):
         if self.stale:
             return False
         left_alt = self.alt_generation not in (None, terminal.alt_generation)
-        if left_alt or self.size + len(data) > _CLIENT_LIMIT:
+        full = self.size + len(data) > _CLIENT_LIMIT or len(self.queue) >= _CLIENT_CHUNKS
+        if left_alt or full:
             # It has never seen the normal screen that is shown now, or it reads too slowly.
             self.stale = True
             self._drop()

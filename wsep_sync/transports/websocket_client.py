@@ -96,7 +96,8 @@ def connect_websocket(
         answer = ws.handshake_response
         if answer is not None and answer.status != 101:  # a redirect
             raise ConnectError(url, _refusal(answer.status), answer.status) from error
-        raise ConnectError(url, str(error) or type(error).__name__) from error
+        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ConnectError(url, words) from error
     received = b""
     if handshake is not None:
         ws.sock, received = handshake.socket, handshake.received
