@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 import hypothesis
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 HERE = Path(__file__).parent
 
 LEAKING = '''

@@ -45,6 +45,8 @@ from wsep_sync.messages import (
 )
 from wsep_sync.transports.base import close_reason
 
+pytestmark = pytest.mark.thorough
+
 DECODERS = [decode_client_message, decode_server_message]
 Decoder = Callable[[bytes], "ClientMessage | ServerMessage | None"]
 

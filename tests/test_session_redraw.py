@@ -22,6 +22,8 @@ from wsep_sync import terminal as terminal_module
 from wsep_sync.session import Session
 from wsep_sync.terminal import GhosttyTerminal, RingTerminal
 
+pytestmark = pytest.mark.thorough
+
 ENGINES = {"ring": RingTerminal, "ghostty": GhosttyTerminal}
 
 # Writes what is typed, and nothing else: so a test says byte by byte what a program prints.

@@ -10,6 +10,8 @@ from held_sessions import ENGINES, ask, children, memory, server_process, thread
 from helpers import SECONDS, RawClient, Task, eventually, gone
 from session_clients import Client, attach_message, hub, session
 
+pytestmark = pytest.mark.thorough
+
 IDS = 10
 ROUNDS = 20
 HELD = 300

@@ -10,6 +10,8 @@ from terminal_judges import JUDGES, LEFT_OVER, Shown, answers_and_bells, assert_
 from wsep_sync import terminal as terminal_module
 from wsep_sync.terminal import GhosttyTerminal, RingTerminal, Terminal, new_terminal
 
+pytestmark = pytest.mark.thorough
+
 ROWS, COLUMNS = 6, 20
 
 

@@ -13,6 +13,8 @@ from terminal_judges import JUDGES, LEFT_OVER, answers_and_bells, assert_same
 from wsep_sync import terminal as terminal_module
 from wsep_sync.terminal import GhosttyTerminal, RingTerminal
 
+pytestmark = pytest.mark.thorough
+
 ROWS, COLUMNS = 6, 20
 
 row, column = st.integers(1, ROWS), st.integers(1, COLUMNS)
