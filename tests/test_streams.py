@@ -588,20 +588,6 @@ def test_a_closed_writer_says_so() -> None:
             writer.raw.write(b"x")
 
 
-def test_ready_tells_whether_writing_would_block() -> None:
-    with pipe_writer() as (writer, reader, _):
-        raw: Any = writer.raw
-        assert raw.ready(0) is True
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(raw._fd, bytes(1 << 16))
-        assert raw.ready(0) is False
-        with Task(raw.ready, None) as waiting:
-            blocked(waiting)
-            reader.read(1 << 20)
-            assert waiting.result() is True
-
-
 def test_a_pipe_can_be_given_to_a_program() -> None:
     with pipe_writer() as (writer, reader, _):
         subprocess.run(["echo", "hello"], stdout=writer, check=True)

@@ -137,8 +137,10 @@ def test_a_terminal_that_everybody_left_is_readable_and_takes_little() -> None:
     with closing(os.fdopen(master, "rb", 0)):
         os.close(slave)
         assert wait_for(master, READ, None, None)
-        fill(master)  # the kernel goes on taking what nobody will read, up to its buffer's size
-        assert wait_for(master, WRITE, None, None) is False
+        # The kernel goes on taking what nobody will read, up to its buffer's size; and it makes
+        # room once or twice when it moves bytes from one buffer to the next behind our back.
+        while wait_for(master, WRITE, None, None):
+            fill(master)
 
 
 def test_waits_in_many_threads_while_it_is_set_and_cleared(pipe: tuple[int, int]) -> None:

@@ -44,7 +44,7 @@ from .messages import (
 )
 from .process import Execer, Process
 from .transports.base import Transport
-from .wakeup import READ, WRITE, Wakeup, wait_for
+from .wakeup import READ, Wakeup, wait_for
 
 if TYPE_CHECKING:
     import ssl
@@ -285,15 +285,6 @@ class RemoteInput(io.RawIOBase):
                 self._transport.send(StdinMark(mark).encode())
         except TransportClosed as error:
             raise BrokenPipeError(errno.EPIPE, str(error)) from error
-
-    def ready(self, timeout: float | None) -> bool:
-        """Block until there is room in the window, for at most ``timeout`` seconds."""
-        if self._fd >= 0:
-            return wait_for(self._fd, WRITE, None, timeout)
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: self._sent - self._taken < _STDIN_WINDOW or self._ended, timeout
-            )
 
     def taken(self, mark: int) -> None:
         """The command has taken the input before the mark."""

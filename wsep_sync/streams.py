@@ -102,10 +102,6 @@ class _Descriptor(io.RawIOBase):
         if self.closed:
             raise ValueError("I/O operation on closed file")
 
-    def _ready(self, event: int, timeout: float | None) -> bool:
-        self._check_open()
-        return wait_for(self._fd, event, self._stop, timeout)
-
     def _wait(self, event: int) -> bool:
         """Block until the descriptor is ready; False when the process was closed instead."""
         return wait_for(self._fd, event, self._stop)
@@ -158,7 +154,8 @@ class DescriptorReader(_Descriptor):
 
     def ready(self, timeout: float | None) -> bool:
         """Block until ``readinto`` would not, for at most ``timeout`` seconds; return if so."""
-        return self._ready(READ, timeout) or self._stop.is_set()
+        self._check_open()
+        return wait_for(self._fd, READ, self._stop, timeout) or self._stop.is_set()
 
     def readall(self) -> bytes:
         pieces = []
@@ -214,10 +211,6 @@ class DescriptorWriter(_Descriptor):
                 # EIO: the terminal has no process any more.
                 raise BrokenPipeError(error.errno, "the command has ended") from error
         return written
-
-    def ready(self, timeout: float | None) -> bool:
-        """Block until some bytes could be written, for at most ``timeout`` seconds."""
-        return self._ready(WRITE, timeout)
 
     def send_eof(self) -> None:
         """Write the end-of-file character of a terminal; on a pipe, closing is the only way."""
