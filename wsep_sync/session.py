@@ -89,13 +89,19 @@ class Options:
     Args:
         session_timeout: Seconds that a terminal session lives on with no client attached. When
             clients ask for different ones, the longest holds.
+        start_timeout: Seconds that a client has, once connected, to say what to run.
+        log_arguments: Let the log name a command's arguments, which may be secrets, besides the
+            command.
     """
 
     session_timeout: float = 300.0
+    start_timeout: float = 60.0
+    log_arguments: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.session_timeout <= threading.TIMEOUT_MAX:
-            raise ValueError(f"session_timeout must be above 0, not {self.session_timeout}")
+        for name in ("session_timeout", "start_timeout"):
+            if not 0 < (seconds := getattr(self, name)) <= threading.TIMEOUT_MAX:
+                raise ValueError(f"{name} must be above 0, not {seconds}")
 
 
 @dataclass(frozen=True)
