@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import socket
 import struct
 import threading
@@ -44,12 +45,13 @@ from wsep_sync.listener import Listener
 from wsep_sync.messages import MAX_MESSAGE
 from wsep_sync.transports import sockets
 from wsep_sync.transports.base import Transport, close_reason
-from wsep_sync.transports.memory import memory_pair
+from wsep_sync.transports.memory import MemoryTransport, memory_pair
 from wsep_sync.transports.simple_websocket import (
     SimpleWebSocketTransport,
     accept_websocket,
     take_over_websocket,
 )
+from wsep_sync.transports.sockets import SocketTransport, StreamSocket
 from wsep_sync.transports.websocket_client import WebSocketClientTransport, connect_websocket
 from wsep_sync.wsgi import UPGRADED
 
@@ -82,13 +84,15 @@ def take_over(environ: dict[str, Any]) -> SimpleWebSocketTransport:
 class Acceptor:
     """A server that hands over each WebSocket it accepts instead of serving it."""
 
-    def __init__(self, accept: Callable[[dict[str, Any]], Any], tls: bool) -> None:
+    def __init__(
+        self, accept: Callable[[dict[str, Any]], Any], tls: bool, host: str = "127.0.0.1"
+    ) -> None:
         self._accept = accept
         self._accepted: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._end = threading.Event()
         self.tls = tls
         context = certificates().server if tls else None
-        self.listener = Listener(self._app, ssl_context=context)
+        self.listener = Listener(self._app, host, ssl_context=context)
 
     def _app(self, environ: dict[str, Any], _start_response: Any) -> list[bytes]:
         environ[UPGRADED] = True
@@ -534,6 +538,32 @@ def test_hung_up_shows_without_receiving(pair: Pair, how: str) -> None:
         pair.client.abort()
     eventually(pair.server.hung_up, "the end of the connection")
     assert pair.client.hung_up()
+
+
+def test_the_peers_address(pair: Pair) -> None:
+    for end, other in pair.ways:
+        if isinstance(end, MemoryTransport):
+            assert end.peer == ""
+            continue
+        assert isinstance(other, SocketTransport)
+        host, port = other._stream.socket.getsockname()
+        assert end.peer == f"{host}:{port}"
+        end.abort()
+        assert end.peer == f"{host}:{port}"
+
+
+def test_the_peers_address_when_it_is_ipv6() -> None:
+    with Acceptor(accept_websocket, tls=False, host="::1") as acceptor:
+        client, server = acceptor.connect(), acceptor.accepted()
+        assert client.peer == acceptor.listener.url.removeprefix("ws://")
+        assert re.fullmatch(r"\[::1\]:[0-9]+", server.peer)
+        drop(client, server)
+
+
+def test_a_unix_socket_has_no_address() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert StreamSocket(ours).peer == ""
 
 
 def test_an_end_without_a_close_frame(by_hand: ByHand) -> None:

@@ -21,6 +21,15 @@ class Transport(ABC):
     :exc:`~wsep_sync.errors.TransportClosed`.
     """
 
+    @property
+    def peer(self) -> str:
+        """Where the connection comes from, or goes to: ``HOST:PORT``, or ``[IPV6]:PORT``.
+
+        For log lines. Through a proxy it is the proxy. "" where there is no such address, as in
+        memory and over Unix sockets. It stays what it was when the connection has ended.
+        """
+        return ""
+
     @abstractmethod
     def send(self, *parts: Buffer) -> None:
         """Send one binary message: the parts, joined.

@@ -39,6 +39,7 @@ class StreamSocket:
         with contextlib.suppress(OSError):  # a Unix socket has no such option
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = sock
+        self.peer = _peer(sock)  # now: nobody can be asked about a connection that has ended
         self._tls = hasattr(sock, "pending")  # an ssl.SSLSocket; importing ssl takes its time
         # Held while one message is sent, so that messages do not mix.
         self._send_lock = threading.Lock()
@@ -232,6 +233,16 @@ class StreamSocket:
         self.socket.close()
 
 
+def _peer(sock: socket.socket) -> str:
+    try:
+        address = sock.getpeername()
+    except OSError:  # it has ended already
+        return ""
+    if sock.family == socket.AF_INET6:
+        return f"[{address[0]}]:{address[1]}"
+    return f"{address[0]}:{address[1]}" if sock.family == socket.AF_INET else ""
+
+
 class SocketTransport(Transport):
     """A transport over a :class:`StreamSocket`; what is left to a library is what frames are."""
 
@@ -245,6 +256,10 @@ class SocketTransport(Transport):
         self._ended: TransportClosed | ProtocolError | None = None
         self._close_sent = False
         self._closing = False
+
+    @property
+    def peer(self) -> str:
+        return self._stream.peer
 
     @abstractmethod
     def _next_message(self) -> Buffer:
