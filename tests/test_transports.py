@@ -1244,6 +1244,12 @@ UPGRADE_REQUEST = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection
         "",
         "Sec-WebSocket-Version: 13\r\n",
         "Sec-WebSocket-Version: 12\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: \r\n",
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA\r\n",
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAAA\r\n",
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA\r\n",
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAA-AAAAAAAAAA==\r\n",
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ÄAAAAAAAAAAAAAAAAAAAAA==\r\n",
     ],
 )
 def test_a_request_that_is_no_handshake(headers: str) -> None:
@@ -1253,6 +1259,27 @@ def test_a_request_that_is_no_handshake(headers: str) -> None:
             sock.sendall(f"{UPGRADE_REQUEST}{headers}\r\n".encode())
             with pytest.raises(ProtocolError, match="handshake"):
                 acceptor.accepted()
+
+
+@pytest.mark.parametrize(
+    ("offered", "selected"),
+    [
+        ((), None),
+        (("wsep",), "wsep"),
+        (("wsep, bearer.secret",), "wsep"),
+        (("bearer.secret,wsep",), "wsep"),
+        (("bearer.secret", "wsep"), "wsep"),
+        (("bearer.secret",), None),
+        (("chat, WSEP, wsep2",), None),
+        (("",), None),
+    ],
+)
+def test_the_subprotocol(offered: tuple[str, ...], selected: str | None) -> None:
+    headers = [f"Sec-WebSocket-Protocol: {value}" for value in offered]
+    with Acceptor(accept_websocket, tls=False) as acceptor, acceptor.dial(*headers) as raw:
+        assert raw.headers.get("sec-websocket-protocol") == selected
+        assert "secret" not in raw.head
+        drop(acceptor.accepted())
 
 
 def test_a_client_that_does_not_wait_for_the_answer() -> None:

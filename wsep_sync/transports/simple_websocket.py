@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,7 +19,10 @@ from ..wakeup import READ, Wakeup
 from .base import CLOSE_TIMEOUT, Buffer
 from .sockets import SocketTransport, StreamSocket
 
-__all__ = ["SimpleWebSocketTransport", "accept_websocket", "take_over_websocket"]
+__all__ = ["SUBPROTOCOL", "SimpleWebSocketTransport", "accept_websocket", "take_over_websocket"]
+
+#: The name of the protocol, for ``Sec-WebSocket-Protocol``.
+SUBPROTOCOL = "wsep"
 
 # What is asked of the socket at once: two messages.
 _RECEIVE_BUFFER = 1 << 17
@@ -32,6 +36,10 @@ _TOO_LONG = f"a message of more than {MAX_MESSAGE} bytes"
 def accept_websocket(environ: dict[str, Any]) -> SimpleWebSocketTransport:
     """Answer a WSGI request with an upgrade to a WebSocket, without compression.
 
+    The subprotocol :data:`SUBPROTOCOL` is selected when the client offers it, and no other. It is
+    for browsers: they can send a token in no header but the list of subprotocols, and some give up
+    when none of it is selected; and the answer must not repeat the token.
+
     Args:
         environ: The request; the server's own socket must be in it as ``werkzeug.socket`` or
             ``gunicorn.socket``.
@@ -40,13 +48,26 @@ def accept_websocket(environ: dict[str, Any]) -> SimpleWebSocketTransport:
         ProtocolError: The request is no valid WebSocket handshake.
         RuntimeError: The socket is not there.
     """
+    _check_key(environ.get("HTTP_SEC_WEBSOCKET_KEY", ""))
     # Every browser and the reference offer compression, and it costs most of the throughput.
     environ = {k: v for k, v in environ.items() if k != "HTTP_SEC_WEBSOCKET_EXTENSIONS"}
     try:
-        server = simple_websocket.Server(environ, thread_class=_NoThread)
+        server = simple_websocket.Server(environ, [SUBPROTOCOL], thread_class=_NoThread)
     except (simple_websocket.ConnectionError, RemoteProtocolError, ValueError) as error:
         raise ProtocolError(f"no WebSocket handshake: {error}", 1002) from error
     return SimpleWebSocketTransport(server)
+
+
+def _check_key(key: str) -> None:
+    """Refuse a key that is not 16 bytes in base64 (RFC 6455, section 4.2.1); wsproto takes any."""
+    try:
+        nonce = base64.b64decode(key, validate=True)
+    except ValueError:
+        nonce = b""
+    if len(nonce) != 16:
+        raise ProtocolError(
+            "no WebSocket handshake: Sec-WebSocket-Key is not 16 bytes in base64", 1002
+        )
 
 
 def take_over_websocket(server: simple_websocket.Server) -> SimpleWebSocketTransport:
