@@ -34,6 +34,7 @@ from helpers import (
     scripted,
     sh,
 )
+from peers import BINARY, accept_raw, listening_socket
 
 from wsep_sync import (
     Command,
@@ -119,6 +120,19 @@ def test_close_hangs_up_on_a_server_without_signals() -> None:
     with pytest.raises(ExitMissing):
         process.wait(SECONDS)
     assert process.stdout.read() == b""
+
+
+def test_close_of_a_process_whose_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "CLOSE_TIMEOUT", 0.1)
+    with listening_socket() as listening, Task(accept_raw, listening) as accepting:
+        url = f"ws://127.0.0.1:{listening.getsockname()[1]}"
+        with connect(url) as execer, accepting.result() as server:
+            server.send(BINARY, PID)
+            with execer.start(Command("any")) as process:
+                process.close()
+                with pytest.raises(ExitMissing):
+                    process.wait(SECONDS)
+                assert process.stdout.read() == b""
 
 
 def test_kill_hangs_up_on_a_server_without_signals() -> None:

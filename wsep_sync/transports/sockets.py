@@ -286,7 +286,13 @@ class SocketTransport(Transport):
 
     def receive(self) -> Buffer:
         with self._receive_lock:
-            return self._receive()
+            try:
+                return self._receive()
+            except TimeoutError as error:
+                if not self._closing:
+                    raise
+                # The deadline was that of close(), which the peer has not answered.
+                raise TransportClosed(1006, "closed here") from error
 
     def _receive(self) -> Buffer:
         """Receive, and remember how it ended; requires holding the receive lock."""
