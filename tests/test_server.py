@@ -129,7 +129,7 @@ def test_a_command_that_writes_ends_with_its_client(
     url: str, go: Callable[[RawClient], None]
 ) -> None:
     with RawClient(url) as client:
-        pid = client.start(sh("yes & echo $!; exec yes >&2"))
+        pid = client.start(sh("sh -c 'echo $$; exec yes' & exec yes >&2"))
         child = read_numbers(client, 1)[0]
         with ends_processes(pid, child):
             for _ in range(20):
