@@ -127,8 +127,11 @@ def test_close_of_a_process_whose_server_does_not_answer(monkeypatch: pytest.Mon
     with listening_socket() as listening, Task(accept_raw, listening) as accepting:
         url = f"ws://127.0.0.1:{listening.getsockname()[1]}"
         with connect(url) as execer, accepting.result() as server:
-            server.send(BINARY, PID)
-            with execer.start(Command("any")) as process:
+            with Task(execer.start, Command("any")) as starting:
+                server.receive()
+                server.send(BINARY, PID)
+                process = starting.result()
+            with process:
                 process.close()
                 with pytest.raises(ExitMissing):
                     process.wait(SECONDS)

@@ -70,6 +70,7 @@ def connect(
     url: str,
     *,
     timeout: float = CONNECT_TIMEOUT,
+    token: str | None = None,
     headers: Mapping[str, str] | None = None,
     ssl_context: ssl.SSLContext | None = None,
     output_limit: int = streams.DEFAULT_LIMIT,
@@ -77,25 +78,34 @@ def connect(
     """Connect to a server and return an execer that runs commands there.
 
     One WebSocket carries one command: the first command uses the connection that this makes, each
-    further one makes a connection of its own.
+    further one makes a connection of its own. So does the first, when the server would not wait
+    for it any longer.
 
     Args:
         url: ``ws://HOST:PORT/PATH`` or ``wss://…``. An IPv6 address stands in brackets.
         timeout: Seconds for making a connection, and again for the server to start a command.
+        token: What the server wants to be shown, as ``Authorization: Bearer TOKEN`` (RFC 6750);
+            by default that in ``$WSEP_TOKEN``, if there is one. Over ``ws://``, whoever listens on
+            the way can read it. It is never sent on to where a server redirects to.
         headers: HTTP headers to send with the request.
         ssl_context: For ``wss://``; by default the system's trust store, and the host's name is
             checked.
         output_limit: How many bytes of each output are kept while nobody reads it.
 
     Raises:
-        ConnectError: No connection could be made.
-        ValueError: ``url`` is not the URL of a WebSocket.
+        ConnectError: No connection could be made. Its ``status`` is 401 if the token is wrong.
+        ValueError: ``url`` is not the URL of a WebSocket, or the token cannot be sent.
 
     Example:
         >>> with connect("ws://127.0.0.1:8080") as execer:  # doctest: +SKIP
         ...     with execer.start(Command("uname", ["-n"])) as process:
         ...         print(process.stdout.read().decode())
     """
+
+    headers = dict(headers or {})
+    token = os.environ.get("WSEP_TOKEN") or None if token is None else token
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
 
     def dial() -> Transport:
         from .transports.websocket_client import connect_websocket
@@ -139,6 +149,10 @@ class RemoteExecer(Execer):
             raise start_error(errno.E2BIG, command.command)
         with self._lock:
             transport, self._transport = self._transport, None
+        if transport is not None and self._dial is not None and _has_ended(transport):
+            # It has waited for too long, for the server or something on the way there.
+            transport.close()
+            transport = None
         if transport is None:
             if self._dial is None:
                 raise StartError(
@@ -175,6 +189,20 @@ class RemoteExecer(Execer):
             transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
+
+
+def _has_ended(transport: Transport) -> bool:
+    """Return whether a connection that nothing was sent on yet has ended meanwhile."""
+    transport.set_deadline(0)
+    try:
+        transport.receive()
+    except TimeoutError:
+        return False  # nothing has come, as it should be
+    except (TransportClosed, ProtocolError):
+        return True
+    finally:
+        transport.set_deadline(None)
+    return True  # a message before it was asked for anything: let a new one show what that is
 
 
 def _receive_pid(transport: Transport) -> Pid:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from .errors import (
     WsepError,
     copy_error,
 )
+from .log import log_event
 from .messages import (
     FEATURES,
     MAX_MESSAGE,
@@ -53,6 +56,10 @@ ExecerFactory: TypeAlias = "Callable[[], Execer]"
 # How many seconds a client has to close after it was told the exit status.
 _CLOSE_WAIT = 5.0
 
+# RFC 6455, section 7.4.1: going away, and a policy.
+_GOING_AWAY = 1001
+_POLICY_VIOLATION = 1008
+
 # How many seconds what a client had typed when it left its session may take to be written.
 _LAST_INPUT_WAIT = 0.5
 
@@ -71,12 +78,25 @@ class Server:
     A command on a terminal that has an id is a session, which the server keeps: whoever starts a
     command with the same id is attached to it, whatever command it names. All others are plain
     processes, which end with their connection.
+
+    Args:
+        max_sessions: How many sessions there may be. The command that would be one more is
+            refused, and the others go on.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the table, and whether it is closed
+    def __init__(self, *, max_sessions: int = 1000) -> None:
+        if max_sessions < 0:
+            raise ValueError(f"max_sessions must not be below 0: {max_sessions}")
+        self._max_sessions = max_sessions
+        self._lock = threading.Lock()  # guards all of the following
         self._sessions: dict[str, Session] = {}
+        self._connections: set[_Connection] = set()
         self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._closed
 
     def sessions(self) -> list[SessionInfo]:
         """Return what sessions there are at this moment, in the order in which they began."""
@@ -95,14 +115,33 @@ class Server:
         session.close(reason)
         return True
 
-    def close(self) -> None:
-        """End all sessions and take no new ones; connections are for their threads' owner to end.
+    def drain(self, timeout: float) -> bool:
+        """Wait until the last session has ended by itself, for ``timeout`` seconds at most.
 
-        Blocks until the commands have ended, some 2 seconds when one ignores SIGHUP and SIGTERM.
-        Calling it again is harmless.
+        Returns:
+            Whether none is left.
+        """
+        deadline = time.monotonic() + timeout
+        while sessions := self._living():
+            try:
+                sessions[0].wait_for_state(State.DONE, max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                return False
+        return True
+
+    def close(self) -> None:
+        """End all that runs, and start nothing more.
+
+        Each :meth:`serve` ends its command and raises what to close its connection with: 1001,
+        going away. Those threads are for their owner to wait for.
+
+        Blocks until the sessions have ended, some 2 seconds when a command ignores SIGHUP and
+        SIGTERM. Calling it again is harmless.
         """
         with self._lock:
             self._closed = True
+            for connection in self._connections:
+                connection.go_away()
         # All at once, so that it takes no longer than the slowest; each thread ends with its
         # session.
         closing = [
@@ -118,22 +157,28 @@ class Server:
     def _living(self) -> list[Session]:
         """Return the sessions that have not ended, and forget those that have."""
         with self._lock:
-            self._sessions = {
-                id: session
-                for id, session in self._sessions.items()
-                if session.state is not State.DONE
-            }
+            self._forget_ended()
             return list(self._sessions.values())
+
+    def _forget_ended(self) -> None:
+        """Drop the sessions that have ended; requires holding the lock."""
+        assert self._lock.locked()
+        self._sessions = {
+            id: session for id, session in self._sessions.items() if session.state is not State.DONE
+        }
 
     def _attach(self, command: Command, execer: Execer, options: Options) -> Process:
         """Attach to the session of a command's id, which is begun if there is none."""
         while True:
-            self._living()
             with self._lock:
+                self._forget_ended()
                 if self._closed:
-                    raise ProtocolError("start command: the server is ending")
+                    raise _ending()
                 session = self._sessions.get(command.id)
                 if session is None:
+                    count = len(self._sessions)
+                    if count >= self._max_sessions:
+                        raise ProtocolError(f"start command: {count} sessions are the limit here")
                     session = Session(command, execer, options)
                     self._sessions[command.id] = session
             try:
@@ -172,10 +217,20 @@ class Server:
             from .transports.simple_websocket import take_over_websocket
 
             conn = take_over_websocket(conn)
+        options = options or Options()
         with contextlib.ExitStack() as cleanup:
             if not isinstance(execer, Execer):
                 execer = cleanup.enter_context(_made(execer))
-            _Connection(conn, self._starter(execer, options or Options())).run()
+            connection = _Connection(conn, self._starter(execer, options), options)
+            with self._lock:
+                if self._closed:
+                    raise _ending()
+                self._connections.add(connection)
+            try:
+                connection.run()
+            finally:
+                with self._lock:
+                    self._connections.discard(connection)
 
     def _starter(self, execer: Execer, options: Options) -> Callable[[Command], Process]:
         def start(command: Command) -> Process:
@@ -184,6 +239,10 @@ class Server:
             return execer.start(command)
 
         return start
+
+
+def _ending() -> ProtocolError:
+    return ProtocolError("the server is ending", _GOING_AWAY)
 
 
 def _made(factory: ExecerFactory) -> Execer:
@@ -202,9 +261,12 @@ class _Connection:
     client says. All of them end before :meth:`run` returns.
     """
 
-    def __init__(self, transport: Transport, start: Callable[[Command], Process]) -> None:
+    def __init__(
+        self, transport: Transport, start: Callable[[Command], Process], options: Options
+    ) -> None:
         self._transport = transport
         self._start_process = start
+        self._options = options
         self._process: Process | None = None
         self._command: Command | None = None
         self._stdin: _StdinQueue | None = None
@@ -213,20 +275,50 @@ class _Connection:
         self._outputs = 0  # that have not ended yet
         self._finished = False  # the command has ended, and nothing is left to be ended
         self._ending = False  # how the command ends does not matter any more
-        self._failure: ProtocolError | None = None  # of the thread that waits for the command
+        # What another thread wants this one to raise; a deadline makes it look.
+        self._failure: ProtocolError | None = None
+        # For the log.
+        self._began = 0.0  # time.monotonic()
+        self._status: ExitCode | None = None
+        self._received = 0  # bytes of input
+        self._sent: dict[str, int] = {}  # bytes, by output
 
     def run(self) -> None:
+        try:
+            self._receive_all()
+        except ProtocolError as error:
+            self._failure = error
+            raise
+        finally:
+            self._end()
+            self._log_end()
+        if self._failure is not None:
+            raise copy_error(self._failure)
+
+    def _receive_all(self) -> None:
+        self._set_deadline(self._options.start_timeout)
         try:
             while True:
                 self._dispatch(self._transport.receive())
         except TransportClosed:
             pass  # the client has gone, or is content
         except TimeoutError:
-            pass  # it has been told the exit status, and had its time to close
-        finally:
-            self._end()
+            # Else it has been told the exit status, and had its time to close.
+            if self._process is None and self._failure is None:
+                text = f"no start within {self._options.start_timeout:g} seconds"
+                raise ProtocolError(text, _POLICY_VIOLATION) from None
+
+    def _set_deadline(self, seconds: float | None) -> None:
+        self._transport.set_deadline(seconds)
         if self._failure is not None:
-            raise copy_error(self._failure)
+            # Another thread has set one meanwhile, and that one holds.
+            self._transport.set_deadline(0)
+
+    def go_away(self) -> None:
+        """Let :meth:`run`, which another thread is in, end the command and raise 1001."""
+        if not self._finished:
+            self._failure = self._failure or _ending()
+        self._transport.set_deadline(0)
 
     def _dispatch(self, data: Buffer, early: bool = False) -> None:
         message = decode_client_message(data)
@@ -261,17 +353,19 @@ class _Connection:
             raise ProtocolError(f"start command: {error}") from error
         self._process = process
         self._command = command
+        self._began = time.monotonic()
+        self._log("attach" if process.reattached else "start")
         early = self._receive_early()
         self._transport.send(
             Pid(process.pid, FEATURES, process.reattached).encode(),
         )
-        outputs = [(STDOUT_HEADER, process.stdout)]
+        outputs = [("stdout", STDOUT_HEADER, process.stdout)]
         if not command.tty:
-            outputs.append((STDERR_HEADER, process.stderr))
+            outputs.append(("stderr", STDERR_HEADER, process.stderr))
         self._outputs = len(outputs)
-        for header, file in outputs:
+        for name, header, file in outputs:
             # Ends with its output, which close() of the process ends in any case.
-            self._run(self._send_output, header, file, name="wsep-output")
+            self._run(self._send_output, name, header, file, name="wsep-output")
         for message in early:
             self._dispatch(message, early=True)
 
@@ -286,7 +380,7 @@ class _Connection:
         with contextlib.suppress(TimeoutError):
             while len(early) < _MOST_EARLY:
                 early.append(self._transport.receive())
-        self._transport.set_deadline(None)
+        self._set_deadline(None)
         return early
 
     def _run(self, target: Callable[..., None], *args: object, name: str) -> None:
@@ -294,15 +388,17 @@ class _Connection:
         self._threads.append(thread)
         thread.start()
 
-    def _send_output(self, header: bytes, file: io.BufferedReader) -> None:
+    def _send_output(self, name: str, header: bytes, file: io.BufferedReader) -> None:
         raw = file.raw
         # The header stands in front of where the output is read to: nothing is copied.
         message = memoryview(bytearray(MAX_MESSAGE))
         message[: len(header)] = header
         body = message[len(header) :]
+        self._sent[name] = 0
         try:
             while count := raw.readinto(body):
                 self._transport.send(message[: len(header) + count])
+                self._sent[name] += count
         except TransportClosed:
             return  # the receiving thread sees it too, and ends the command
         except (WsepError, OSError):
@@ -328,16 +424,18 @@ class _Connection:
             return
         if self._ending:
             return  # it was ended because of a refusal, and the close says all
+        self._status = status
         self._finished = True
         with contextlib.suppress(TransportClosed):
             self._transport.send(status.encode())
-            self._transport.set_deadline(_CLOSE_WAIT)
+            self._set_deadline(_CLOSE_WAIT)
 
     def _write_stdin(self, body: memoryview | bytes | bytearray) -> None:
         assert self._command is not None
         if not (self._command.stdin or self._command.tty):
             raise ProtocolError("read stdin: stdin is not enabled for this command")
         if len(body):
+            self._received += len(body)
             self._queue_input(body)
 
     def _queue_input(self, item: _Input) -> None:
@@ -345,7 +443,7 @@ class _Connection:
         while not stdin.put(item):
             # The command does not read, and this client sends on. Nothing more is received until
             # it does; but the end of the connection must not wait for that.
-            if self._transport.hung_up():
+            if self._failure is not None or self._transport.hung_up():
                 raise TransportClosed(1006, "the client has gone")
 
     def _input(self) -> _StdinQueue:
@@ -389,6 +487,41 @@ class _Connection:
                 thread.join()
         for file in (process.stdin, process.stdout, process.stderr):
             close_quietly(file)
+
+    def _log_end(self) -> None:
+        """Log how the command ended, or that there was none."""
+        failure = None if self._failure is None else str(self._failure)
+        command = self._command
+        if command is None:
+            if failure is not None:
+                log_event(logging.WARNING, "refusal", peer=self._transport.peer, reason=failure)
+            return
+        status = self._status
+        ended = status is not None or not (command.tty and command.id)
+        self._log(
+            "exit" if ended else "leave",
+            seconds=time.monotonic() - self._began,
+            stdin=self._received,
+            **self._sent,
+            exit=None if status is None else status.exit_code,
+            signal=None if status is None else status.signal,
+            reason=failure or ("" if status or not ended else "the connection ended"),
+        )
+
+    def _log(self, event: str, **fields: object) -> None:
+        command, process = self._command, self._process
+        assert command is not None
+        assert process is not None
+        log_event(
+            logging.INFO,
+            event,
+            peer=self._transport.peer,
+            id=command.id,
+            pid=process.pid,
+            command=command.command,
+            args=list(command.args) if self._options.log_arguments else None,
+            **fields,
+        )
 
 
 def _type(message: object) -> str:

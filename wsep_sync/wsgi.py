@@ -8,7 +8,9 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from .access import Access, Refusal
 from .errors import ProtocolError
+from .log import log, log_event
 from .process import Execer
 from .server import ExecerFactory, Options, Server
 from .transports.base import Transport
@@ -19,14 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["UPGRADED", "application"]
 
-_log = logging.getLogger("wsep_sync")
-
 #: Set in the WSGI environment when the request has become a WebSocket: no response is to follow.
 UPGRADED = "wsep_sync.upgraded"
 
 
 def application(
-    server: Server, execer: Execer | ExecerFactory, options: Options | None = None
+    server: Server,
+    execer: Execer | ExecerFactory,
+    options: Options | None = None,
+    *,
+    access: Access | None = None,
 ) -> WSGIApplication:
     """Return a WSGI application whose every path is a WebSocket that runs a command.
 
@@ -35,13 +39,31 @@ def application(
 
     It needs a threaded server that gives its applications the socket, as :class:`.Listener` does.
 
+    A request that is refused is answered with 400, 401, 403 or 426, and 503 once the server is
+    being closed, and a line of text that says why.
+
     Args:
         server: Keeps the sessions.
         execer: What runs the commands, or a function that makes one for each connection.
         options: How to serve.
+        access: Who may connect, by any of this. By default whoever can reach it, except by a name
+            that is not known, and except pages of other origins.
     """
+    access = access or Access()
 
     def wsep(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            return answer(environ, start_response)
+        except Refusal as refusal:
+            peer = f"{environ.get('REMOTE_ADDR', '')}:{environ.get('REMOTE_PORT', '')}".strip(":")
+            reason = refusal.text.strip()
+            log_event(
+                logging.WARNING, "refusal", peer=peer, status=refusal.status[:3], reason=reason
+            )
+            return _answer(start_response, refusal.status, refusal.text)
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        access.check(environ)
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
         if method == "GET" and path == "/sessions" and "HTTP_UPGRADE" not in environ:
             infos = [dataclasses.asdict(info) for info in server.sessions()]
@@ -53,15 +75,17 @@ def application(
                 return _answer(start_response, "204 No Content", "")
             return _answer(start_response, "404 Not Found", "no such session\n")
         if "websocket" not in environ.get("HTTP_UPGRADE", "").lower():
-            return _answer(start_response, "426 Upgrade Required", "this is a WebSocket\n")
+            raise Refusal("426 Upgrade Required", "this is a WebSocket\n")
         if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
-            return _answer(start_response, "426 Upgrade Required", "WebSocket version 13 only\n")
+            raise Refusal("426 Upgrade Required", "WebSocket version 13 only\n")
         if not environ.get("HTTP_SEC_WEBSOCKET_KEY"):
-            return _answer(start_response, "400 Bad Request", "no Sec-WebSocket-Key\n")
+            raise Refusal("400 Bad Request", "no Sec-WebSocket-Key\n")
+        if server.closed:
+            raise Refusal("503 Service Unavailable", "the server is ending\n")
         try:
             transport = accept_websocket(environ)
         except ProtocolError as error:
-            return _answer(start_response, "400 Bad Request", f"{error}\n")
+            raise Refusal("400 Bad Request", f"{error}\n") from error
         environ[UPGRADED] = True
         _serve(transport, server, execer, options)
         return []
@@ -81,7 +105,7 @@ def _serve(
     except ProtocolError as error:
         transport.close(error.close_code, str(error))
     except Exception:
-        _log.exception("internal error while serving a connection")
+        log.exception("internal error while serving a connection")
         transport.close(1011, "internal error")
     finally:
         transport.abort()
@@ -98,5 +122,7 @@ def _answer(
     if status.startswith("426"):
         # RFC 9110, section 15.5.22, wants Upgrade besides: PEP 3333 leaves it to the HTTP server.
         headers.append(("Sec-WebSocket-Version", "13"))
+    if status.startswith("401"):  # RFC 9110, section 15.5.2
+        headers.append(("WWW-Authenticate", "Bearer"))
     start_response(status, headers)
     return [body]

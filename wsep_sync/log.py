@@ -1,0 +1,78 @@
+"""What is logged, under the name ``wsep_sync``: one line for each event, or one JSON object.
+
+The events of a server are ``start``, ``attach``, ``exit``, ``leave`` and ``refusal``. A record's
+message has the form ``event key=value …``; the same stands in its attributes ``event`` and
+``fields``, for handlers that want more than text.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from datetime import datetime, timezone
+
+__all__ = ["JSONFormatter", "TextFormatter", "log", "log_event"]
+
+#: The package's logger.
+log = logging.getLogger("wsep_sync")
+# Without a handler of the program's, warnings would go to its error output.
+log.addHandler(logging.NullHandler())
+
+# What needs no quotes. All else is quoted as JSON does it, which leaves nothing that a terminal
+# would obey, or that looks like another line.
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,~\[\]-]+")
+
+
+def log_event(level: int, event: str, **fields: object) -> None:
+    """Log an event; fields that are ``None`` or "" are left out.
+
+    Args:
+        level: As in :mod:`logging`.
+        event: What happened, in one word.
+        fields: Strings, numbers and lists of them.
+    """
+    if not log.isEnabledFor(level):
+        return
+    fields = {name: value for name, value in fields.items() if value not in (None, "")}
+    words = (f"{name}={_word(value)}" for name, value in fields.items())
+    log.log(level, "%s", " ".join((event, *words)), extra={"event": event, "fields": fields})
+
+
+def _word(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        return json.dumps(value)
+    if isinstance(value, (list, tuple)):
+        return json.dumps(value)
+    return str(value)
+
+
+class TextFormatter(logging.Formatter):
+    """One line: when (ISO 8601), how serious, and the message; a traceback follows, if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = f"{_time(record)} {record.levelname} {record.getMessage()}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object per line: ``time``, ``level``, ``message`` or ``event``, and its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {"time": _time(record), "level": record.levelname.lower()}
+        event = getattr(record, "event", None)
+        if event is None:
+            entry["message"] = record.getMessage()
+        else:
+            entry["event"] = event
+            entry.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
