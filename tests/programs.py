@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 from helpers import SECONDS
 
@@ -20,8 +21,9 @@ WSEP_SYNC = [sys.executable, "-W", "error", "-m", "wsep_sync"]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """What the programs get: a URL only when the test says one."""
-    return {k: v for k, v in os.environ.items() if k != "WSEP_URL"} | variables
+    """What the programs get: a URL or a token only when the test says one."""
+    ours = ("WSEP_URL", "WSEP_TOKEN")
+    return {k: v for k, v in os.environ.items() if k not in ours} | variables
 
 
 def run(
@@ -71,19 +73,55 @@ def first_number(process: subprocess.Popen[bytes]) -> int:
     return int(line)
 
 
-@contextlib.contextmanager
-def server_process(*options: str, host: str = "") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run `serve` on a free port; yield its URL and process, and see it end well."""
-    where = ["--host", host] if host else []
-    with running("serve", "--port", "0", *where, *options) as process:
+class ServerProcess:
+    """`wsep-sync serve`, run beside the test.
+
+    Attributes:
+        process: It.
+        url: Where clients connect.
+        pid: Its process id.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.send_signal = process.send_signal
+        self._log = log
         assert process.stdout is not None
         line = process.stdout.readline().decode()
-        match = re.fullmatch(r"listening on (ws://\S+:\d+)\n", line)
-        assert match, (line, process.stderr and process.stderr.read())
-        yield match[1], process
+        match = re.fullmatch(r"listening on (wss?://\S+:\d+)\n", line)
+        assert match, (line, self.log())
+        self.url = match[1]
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        return os.pread(self._log.fileno(), 1 << 24, 0).decode()
+
+    def finish(self) -> str:
+        """Wait until it ends, and well; return what it has logged."""
+        status, out, _ = finish(self.process)
+        log = self.log()
+        assert (status, out) == (0, b""), log
+        assert "Traceback" not in log, log
+        return log
+
+
+@contextlib.contextmanager
+def server_process(
+    *options: str, host: str = "", **popen: Any
+) -> Iterator[tuple[str, ServerProcess]]:
+    """Run `serve` on a free port; yield its URL and process, and see it end well."""
+    where = ["--host", host] if host else []
+    # Not a pipe, which would hold it up when nobody reads.
+    with (
+        tempfile.TemporaryFile() as log,
+        running("serve", "--port", "0", *where, *options, stderr=log, **popen) as process,
+    ):
+        server = ServerProcess(process, log)
+        yield server.url, server
         if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            assert finish(process) == (0, b"", b"")
+            process.send_signal(signal.SIGINT)  # which does not wait for what runs
+            server.finish()
 
 
 class Relay:

@@ -77,7 +77,7 @@ def test_serve_on_a_port_that_is_taken() -> None:
 
 
 def test_serve_on_a_host_that_is_none() -> None:
-    done = run("serve", "--port", "0", "--host", "nobody.invalid")
+    done = run("serve", "--port", "0", "--host", "nobody.invalid", "--insecure")
     assert (done.returncode, done.stdout) == (1, b"")
     has_one_line(done.stderr, "nobody.invalid")
 
@@ -91,14 +91,14 @@ def test_serve_when_its_line_cannot_be_written() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_serve_ends_with_what_runs(number: signal.Signals) -> None:
-    with server_process() as (url, server), connect(url) as execer:
+    with server_process("--grace", "0") as (url, server), connect(url) as execer:
         plain = execer.start(Command("sh", ["-c", STAYING]))
         session = execer.start(Command("sh", ["-c", STAYING], tty=True, id="s"))
         with plain, session, ends_processes(plain.pid, session.pid):
             assert int(plain.stdout.readline()) == plain.pid
             assert int(session.stdout.readline()) == session.pid
             server.send_signal(number)
-            assert finish(server) == (0, b"", b"")
+            server.finish()
             assert not alive(plain.pid)
             assert not alive(session.pid)
             with pytest.raises(ExitMissing):
@@ -116,7 +116,7 @@ def test_serve_leaves_no_child_that_ignores_signals_even_when_hurried() -> None:
             eventually(lambda: not can_connect(url), "the end of listening")
             server.send_signal(signal.SIGTERM)
             server.send_signal(signal.SIGINT)
-            assert finish(server) == (0, b"", b"")
+            server.finish()
             assert not any(map(alive, pids))
 
 
@@ -537,7 +537,7 @@ def test_a_server_that_dies() -> None:
     with server_process() as (url, server):
         with running("notty", "--url", url, "--", "sh", "-c", "echo $$; cat") as process:
             pid = first_number(process)
-            server.kill()
+            server.process.kill()
             status, out, err = finish(process)
         assert (status, out) == (255, b"")
         has_one_line(err, "no exit status")

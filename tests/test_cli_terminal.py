@@ -266,7 +266,7 @@ def test_the_end_of_the_server() -> None:
         Outer("tty", "--url", url, "--", "sh", "-c", "echo ready; exec cat") as outer,
     ):
         outer.expect_exact("ready\r\n")
-        server.kill()
+        server.process.kill()
         assert outer.end() == 255
         rows = [row for row in text(outer.shown()) if row]
         assert rows[0] == "ready"
@@ -505,8 +505,8 @@ def test_ctrl_c_while_an_attempt_hangs(server: str) -> None:
 def test_a_session_that_went_with_its_server() -> None:
     with server_process() as (url, server), bash("--url", url, "--id", "s") as outer:
         typed(outer, "gone=so; echo ou$((0))put", "ou0put")
-        server.kill()
-        server.wait()
+        server.process.kill()
+        server.process.wait()
         outer.expect_exact("connection lost, attempt 1")
         port = url.rpartition(":")[2]
         with server_process_on(port):

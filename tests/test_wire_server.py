@@ -17,12 +17,13 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import websocket
@@ -212,41 +213,51 @@ class Command:
 
     process: subprocess.Popen[str]
     url: str
+    log: IO[str]
 
 
 @contextlib.contextmanager
 def serve_command() -> Iterator[Command]:
     """Run the command line's server; it has to end on SIGTERM, with all it has started."""
     options = ["-W", "error", "-X", "faulthandler"]
-    process = subprocess.Popen(
-        [sys.executable, *options, "-m", "wsep_sync", "serve", "--port", "0"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            [sys.executable, *options, "-m", "wsep_sync", "serve", "--port", "0", "--grace", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             match = re.fullmatch(r"listening on (ws://127\.0\.0\.1:\d+)\n", line)
             assert match, line
-            yield Command(process, match[1])
-            end(process, signal.SIGTERM)
+            command = Command(process, match[1], log)
+            yield command
+            end(command, signal.SIGTERM)
         finally:
             process.kill()
 
 
-def end(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """End the server with a signal: it has nothing to complain of."""
+def end(command: Command, number: signal.Signals) -> None:
+    """End the server with a signal: it has nothing to complain of, but of clients."""
+    process = command.process
     if process.returncode is None:
         process.send_signal(number)
         try:
-            rest, errors = process.communicate(timeout=SECONDS)
+            rest, _ = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)  # for faulthandler, which tells where it is
-            pytest.fail(f"the server does not end:\n{process.communicate()[1]}")
-        assert (rest, errors) == ("", "")
+            process.wait(SECONDS)
+            rest = ""
+        command.log.seek(0)
+        log = command.log.read()
+        assert rest == "", log
+        for line in log.splitlines():
+            assert re.match(r"\S+Z (INFO|WARNING) ", line), log
         assert process.returncode == 0
 
 
@@ -470,5 +481,5 @@ def test_the_command_ends_with_all_it_has_started(number: signal.Signals) -> Non
             client.receive()
         child = int(client.messages[1].partition(b"\n")[2])
         with ends_processes(client.pid, child):
-            end(command.process, number)
+            end(command, number)
             gone(client.pid, child, seconds=1)

@@ -287,7 +287,7 @@ class _Connection:
         try:
             self._receive_all()
         except ProtocolError as error:
-            self._failure = error
+            self._failure = copy_error(error)  # without a traceback, which refers to us
             raise
         finally:
             self._end()

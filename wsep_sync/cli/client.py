@@ -1,0 +1,123 @@
+"""What the subcommands that connect share: where to, how a command starts, and how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import (
+    ConnectError,
+    ExitError,
+    StartError,
+    StartNotFoundError,
+    StartOSError,
+    TransportClosed,
+    WsepError,
+)
+from .console import CANNOT_RUN, NO_CONNECTION, NOT_FOUND, SIGNALLED, complain
+
+if TYPE_CHECKING:
+    import ssl
+
+    from ..messages import Command
+    from ..process import Process
+
+__all__ = ["Target", "client_command", "exit_status", "explain", "target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The server to connect to.
+
+    Attributes:
+        url: ``ws://`` or ``wss://``.
+        timeout: Seconds that connecting may take.
+        token: What to show it, if anything.
+        ssl_context: For ``wss://``; ``None`` for the system's trust store.
+    """
+
+    url: str
+    timeout: float
+    token: str | None = None
+    ssl_context: ssl.SSLContext | None = None
+
+    def start(self, command: Command) -> Process:
+        """Connect, and start a command."""
+        from ..remote import connect
+
+        try:
+            with connect(
+                self.url, timeout=self.timeout, token=self.token, ssl_context=self.ssl_context
+            ) as execer:
+                return execer.start(command)
+        except ValueError as error:
+            raise ConnectError(self.url, str(error)) from error
+
+
+@contextlib.contextmanager
+def target(arguments: argparse.Namespace) -> Iterator[Target]:
+    """Give the server to connect to: one in this process if none was named."""
+    if arguments.url is None:
+        from .serve import embedded
+
+        with embedded() as (url, token):
+            yield Target(url, arguments.timeout, token)
+    else:
+        yield Target(arguments.url, arguments.timeout, arguments.token, _ssl_context(arguments))
+
+
+def _ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    files = (arguments.ca_file, arguments.tls_cert, arguments.tls_key)
+    if not arguments.insecure_tls and not any(files):
+        return None
+    import ssl
+
+    try:
+        context = ssl.create_default_context(cafile=arguments.ca_file)
+        if arguments.tls_cert is not None:
+            context.load_cert_chain(arguments.tls_cert, arguments.tls_key)
+        elif arguments.tls_key is not None:
+            arguments.fail("--tls-key needs --tls-cert")
+    except OSError as error:  # ssl.SSLError is one
+        names = ", ".join(name for name in files if name is not None)
+        arguments.fail(f"{names}: {error.strerror or error}")
+    if arguments.insecure_tls:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def client_command(arguments: argparse.Namespace, **options: object) -> Command:
+    from ..messages import Command
+
+    argv = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not argv:
+        arguments.fail("a command is needed")
+    try:
+        return Command(argv[0], argv[1:], **options)  # type: ignore[arg-type]
+    except ValueError as error:
+        arguments.fail(str(error))
+        raise
+
+
+def exit_status(process: Process) -> int:
+    """Wait for the command; return what is to be this command's exit status."""
+    try:
+        process.wait()
+    except ExitError as error:
+        return SIGNALLED + error.signal if error.signal is not None else error.exit_code & 0xFF
+    return 0
+
+
+def explain(error: WsepError) -> int:
+    """Say in one line why there is no exit status of a command; return the one to give."""
+    if isinstance(error, StartOSError):
+        complain(f"{error.filename}: {error.strerror}")
+        return NOT_FOUND if isinstance(error, StartNotFoundError) else CANNOT_RUN
+    complain(error)
+    # Of a start, the server said that it failed; or it said nothing, or nonsense.
+    refused = isinstance(error, StartError) and isinstance(error.__cause__, TransportClosed)
+    return CANNOT_RUN if refused else NO_CONNECTION

@@ -1,0 +1,95 @@
+"""``wsep-sync notty``: a command on pipes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from ..errors import WsepError
+from .client import client_command, exit_status, target
+from .console import PIECE, read, write
+from .signals import Signals
+
+if TYPE_CHECKING:
+    from ..process import Process
+
+__all__ = ["notty"]
+
+
+def notty(arguments: argparse.Namespace, signals: Signals) -> int:
+    """Run a command with our own input and outputs; return its exit status."""
+    command = client_command(arguments, stdin=not arguments.no_stdin)
+    with (
+        target(arguments) as server,
+        signals.wait_for_call(lambda: server.start(command)) as process,
+    ):
+        if command.stdin:
+            # A daemon: it may be reading from a terminal when the command has ended.
+            threading.Thread(
+                target=_forward_input, args=(process,), name="wsep-stdin", daemon=True
+            ).start()
+
+        def interrupt() -> None:
+            # The first Ctrl-C is the command's, as it would be if it ran here. A daemon, as the
+            # server may take nothing more: then the second one is not held up.
+            del signals.handlers[signal.SIGINT]
+            threading.Thread(
+                target=_forward_interrupt, args=(process,), name="wsep-interrupt", daemon=True
+            ).start()
+
+        signals.handlers[signal.SIGINT] = interrupt
+        return signals.wait_for_call(lambda: _copy_outputs(process))
+
+
+def _forward_interrupt(process: Process) -> None:
+    try:
+        process.send_signal(signal.SIGINT)
+    except io.UnsupportedOperation:
+        # A server without signals can only be hung up on: as if this were the second Ctrl-C.
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def _forward_input(process: Process) -> None:
+    raw = process.stdin.raw
+    # OSError: the command does not read any more, or has ended. Its status will tell.
+    with contextlib.suppress(OSError, ValueError):
+        while data := read(0):
+            raw.write(data)
+    with contextlib.suppress(OSError, ValueError):
+        process.stdin.close()
+
+
+def _copy_outputs(process: Process) -> int:
+    """Copy both outputs to their ends; return the status."""
+    failures: list[OSError] = []
+
+    def copy_errors() -> None:
+        try:
+            _copy_output(process.stderr, 2)
+        except OSError as error:
+            # It cannot be written: a command that ran here would end of that.
+            failures.append(error)
+            process.close()
+        except WsepError:
+            pass  # the connection is lost, as the other output tells as well
+
+    # Ends with the error output, which closing the process ends in any case. A daemon, as above.
+    errors = threading.Thread(target=copy_errors, name="wsep-stderr", daemon=True)
+    errors.start()
+    _copy_output(process.stdout, 1)
+    errors.join()
+    for failure in failures:
+        raise failure
+    return exit_status(process)
+
+
+def _copy_output(file: io.BufferedReader, descriptor: int) -> None:
+    raw = file.raw
+    buffer = memoryview(bytearray(PIECE))
+    while count := raw.readinto(buffer):
+        write(descriptor, buffer[:count])

@@ -1,0 +1,181 @@
+"""``wsep-sync serve``, and the server inside the other subcommands."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .. import log
+from ..access import Access, is_loopback
+from ..listener import Listener
+from ..local import LocalExecer
+from ..server import Options, Server
+from ..wakeup import Wakeup
+from ..wsgi import application
+from .console import complain
+from .signals import Ended, Signals
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+    from ..process import Execer
+
+__all__ = ["embedded", "serve"]
+
+
+def serve(arguments: argparse.Namespace, signals: Signals) -> int:
+    """Run commands for clients until a signal comes."""
+    # Taken out, lest the commands find it in their environment.
+    token = arguments.token or os.environ.pop("WSEP_TOKEN", None) or None
+    sockets = _inherited_sockets(arguments)
+    _check_exposure(arguments, token, sockets)
+    try:
+        access = Access(
+            token,
+            hosts=(arguments.host, *arguments.allow_host),
+            origins=arguments.allow_origin,
+        )
+        execer = _execer(arguments)
+    except (ValueError, OSError) as error:
+        arguments.fail(str(error))
+        raise
+    _log_to_stderr(arguments.log_format)
+    options = Options(
+        session_timeout=arguments.session_timeout,
+        start_timeout=arguments.start_timeout,
+        log_arguments=arguments.log_arguments,
+    )
+    server = Server(max_sessions=arguments.max_sessions)
+    try:
+        listener = Listener(
+            application(server, execer, options, access=access),
+            arguments.host,
+            arguments.port,
+            ssl_context=_ssl_context(arguments),
+        )
+    except OSError as error:
+        reason = error.strerror or error
+        complain(f"cannot listen on {arguments.host} port {arguments.port}: {reason}")
+        return 1
+    with _running(listener, server):
+        print(f"listening on {listener.url}", flush=True)
+        try:
+            signals.wait(Wakeup())
+        except Ended as ended:
+            if ended.signal == signal.SIGTERM:
+                # The next signal ends the wait.
+                with contextlib.suppress(Ended):
+                    signals.wait_for_call(lambda: _drain(listener, server, arguments.grace))
+    return 0
+
+
+@contextlib.contextmanager
+def embedded() -> Iterator[tuple[str, str]]:
+    """Run a server in this process for nobody but this process; give its URL and its token."""
+    token = secrets.token_urlsafe()
+    server = Server()
+    app = application(server, LocalExecer(), access=Access(token))
+    with _running(Listener(app), server) as listener:
+        yield listener.url, token
+
+
+@contextlib.contextmanager
+def _running(listener: Listener, server: Server) -> Iterator[Listener]:
+    """Accept connections meanwhile; at the end, end everything."""
+    with contextlib.ExitStack() as cleanup:
+        cleanup.enter_context(listener)
+        # Before the connections are cut, so that clients learn why.
+        cleanup.callback(server.close)
+        # It ends when the listener is shut down. A daemon, for a signal that comes while it is
+        # being started must not leave something that keeps this process.
+        accepting = threading.Thread(target=listener.serve_forever, name="wsep-accept", daemon=True)
+
+        @cleanup.callback
+        def stop() -> None:
+            listener.shutdown()
+            if accepting.is_alive():
+                accepting.join()
+
+        accepting.start()
+        yield listener
+
+
+def _drain(listener: Listener, server: Server, grace: float) -> None:
+    """Wait until nothing runs any more, for ``grace`` seconds at most."""
+    end = time.monotonic() + grace
+    if listener:
+        # Terminals with nobody attached, which run something all the same.
+        server.drain(max(0.0, end - time.monotonic()))
+
+
+def _inherited_sockets(arguments: argparse.Namespace) -> list[socket.socket]:
+    """Return the socket that systemd has opened for us, if it has."""
+    try:
+        sockets: list[socket.socket] = []
+    except (OSError, ValueError) as error:
+        arguments.fail(f"socket activation: {error}")
+        raise
+    if len(sockets) > 1:
+        arguments.fail("socket activation: one socket is all that can be served")
+    return sockets
+
+
+def _check_exposure(
+    arguments: argparse.Namespace, token: str | None, sockets: list[socket.socket]
+) -> None:
+    """Refuse to hand out shells to the network by mistake."""
+    # A Unix socket has no address, but permissions.
+    names = [sock.getsockname() for sock in sockets]
+    hosts = [name[0] for name in names if isinstance(name, tuple)] if sockets else [arguments.host]
+    if arguments.insecure or all(map(is_loopback, hosts)):
+        return
+    if arguments.tls_cert is None or (token is None and arguments.client_ca is None):
+        arguments.fail(
+            f"{hosts[0]} can be reached from other machines, which needs --token-file (or "
+            "--client-ca) and --tls-cert; or --insecure, to let whoever comes run commands"
+        )
+
+
+def _execer(arguments: argparse.Namespace) -> Execer:
+    if arguments.user is None:
+        return LocalExecer()
+    from ..policy import UserExecer
+
+    return UserExecer(LocalExecer(), arguments.user)
+
+
+def _ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    if arguments.tls_cert is None:
+        if arguments.tls_key or arguments.client_ca:
+            arguments.fail("--tls-key and --client-ca need --tls-cert")
+        return None
+    import ssl
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    name = arguments.tls_cert
+    try:
+        context.load_cert_chain(arguments.tls_cert, arguments.tls_key)
+        if arguments.client_ca is not None:
+            name = arguments.client_ca
+            context.load_verify_locations(name)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except OSError as error:  # ssl.SSLError is one
+        arguments.fail(f"{name}: {error.strerror or error}")
+    return context
+
+
+def _log_to_stderr(format: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(log.JSONFormatter() if format == "json" else log.TextFormatter())
+    log.log.addHandler(handler)
+    log.log.setLevel(logging.INFO)

@@ -1,0 +1,100 @@
+"""The signals that ask the command to end: :class:`Signals`."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import TypeVar
+
+from ..wakeup import READ, Wakeup, wait_for
+
+__all__ = ["Ended", "Signals"]
+
+_Result = TypeVar("_Result")
+
+
+class Ended(BaseException):
+    """A signal has asked this command to end; a BaseException, as KeyboardInterrupt is one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
+
+
+class Signals:
+    """The signals that ask this command to end, and how the main thread waits for other threads.
+
+    All that takes its time is done by other threads, while the main thread waits here: only here
+    does a signal raise :exc:`Ended`, and only one. What was begun is then undone, which takes
+    some seconds at most; cut short, it would leave commands behind, or a terminal in raw mode.
+
+    Handlers that raise were tried and rejected. They may do so at any point, and a signal that
+    comes just before a thread blocks for a lock is not noticed until the thread has got it. What
+    Python writes to the wakeup descriptor ends poll(2) in any case.
+
+    Attributes:
+        handlers: What a signal does instead of ending this command, by its number.
+    """
+
+    def __init__(self) -> None:
+        self.handlers: dict[int, Callable[[], None]] = {}
+        self._cleanup = contextlib.ExitStack()
+
+    def __enter__(self) -> Signals:
+        with contextlib.ExitStack() as cleanup:
+            self._reader, writer = socket.socketpair()
+            for end in (self._reader, writer):
+                cleanup.enter_context(end)
+                end.setblocking(False)
+            former = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+            cleanup.callback(signal.set_wakeup_fd, former)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGWINCH"):
+                number = getattr(signal, name, None)
+                # One that is ignored, as nohup does it, stays so.
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                    handler = signal.signal(number, _do_nothing)
+                    cleanup.callback(signal.signal, number, handler)
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    def wait(self, done: Wakeup) -> None:
+        """Block until ``done`` is set; raise :exc:`Ended` at a signal. For the main thread."""
+        while wait_for(self._reader.fileno(), READ, done):
+            for number in self._reader.recv(4096):
+                handler = self.handlers.get(number)
+                if handler is not None:
+                    handler()
+                elif number != getattr(signal, "SIGWINCH", None):
+                    raise Ended(number)
+
+    def wait_for_call(self, call: Callable[[], _Result]) -> _Result:
+        """Do a call in another thread; return or raise what it does, or :exc:`Ended`."""
+        done = Wakeup()
+        results: list[_Result] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                results.append(call())
+            except BaseException as error:
+                errors.append(error)
+            done.set()
+
+        # A daemon: when a signal ends this command, it may be connecting to a server that does
+        # not answer, or writing to somebody who does not read.
+        threading.Thread(target=run, name="wsep-work", daemon=True).start()
+        self.wait(done)
+        for error in errors:
+            raise error
+        return results[0]
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    pass

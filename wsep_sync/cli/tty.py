@@ -1,0 +1,290 @@
+"""``wsep-sync tty``: a command on a terminal, shown on this one."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..errors import ConnectError, ExitMissing, StartError, StartOSError, TransportClosed
+from ..wakeup import WRITE, wait_for
+from .client import Target, client_command, exit_status, target
+from .console import NO_CONNECTION, PIECE, one_line, read, write
+from .signals import Signals
+
+if TYPE_CHECKING:
+    from ..messages import Command
+    from ..process import Process
+
+__all__ = ["tty"]
+
+# Sent when a terminal is left while its program runs on, so that what the program has set does
+# not stay. ECMA-48, DEC's VT510 manual, xterm's ctlseqs, kitty's keyboard protocol.
+_RESET_MODES = (
+    b"\x1b[<99u\x1b[>4m"  # the keyboard's ways
+    b"\x1b[?1;5;9;45;66;69;1000;1001;1002;1003;1004;1005;1006;1007;1015;1016l"
+    b"\x1b[?2004;2026;2031;2048l\x1b[?7;25h\x1b[4;20l\x1b>"
+    b"\x1b7\x1b[r\x1b8"  # no margins, which moves the cursor
+    b"\x1b[0 q\x1b]8;;\x1b\\\x1b[m\x1b(B\x1b)B\x0f"
+)
+
+# What switches between the normal and the alternate screen.
+_SWITCH_SCREEN = re.compile(rb"\x1b\[\?(?:\d+;)*(?:47|1047|1049)(?:;\d+)*([hl])")
+_LONGEST_SWITCH = 32  # in bytes: whoever sets modes in one sequence sets some few
+
+# Pauses between attempts to connect again, in seconds; the last one is repeated.
+_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+
+_ESCAPE_HELP = (
+    b"\r\nSupported escape sequences, at the start of a line:\r\n"
+    b" ~.   leave; a session goes on and can be attached again by its id\r\n"
+    b" ~?   this help\r\n"
+    b" ~~   send one tilde\r\n"
+)
+
+
+def tty(arguments: argparse.Namespace, signals: Signals) -> int:
+    """Show a command on a terminal; return its exit status."""
+    rows, cols = _terminal_size()
+    term = os.environ.get("TERM")
+    command = client_command(
+        arguments,
+        id=arguments.id,
+        tty=True,
+        rows=rows,
+        cols=cols,
+        env=[f"TERM={term}"] if term else [],
+    )
+    with target(arguments) as server:
+        return _TerminalClient(arguments, server, command).run(signals)
+
+
+def _terminal_size() -> tuple[int, int]:
+    for descriptor in (1, 0, 2):
+        with contextlib.suppress(OSError):
+            size = os.get_terminal_size(descriptor)
+            if size.lines and size.columns:
+                return size.lines, size.columns
+    return 24, 80
+
+
+class _TerminalClient:
+    """Shows a remote terminal on this one, and connects again when a session's connection drops.
+
+    One thread shows, one reads the keyboard, and one passes on the size of this terminal.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, server: Target, command: Command) -> None:
+        self._arguments = arguments
+        self._server = server
+        self._command = command
+        self._escapes = _Escapes(arguments.escape if os.isatty(0) else b"")
+        # What is shown; replaced by the thread that shows, used by the others. None while there
+        # is no connection.
+        self._process: Process | None = None
+        self._left = False  # by ~.
+        self._in_alt = False  # the alternate screen is shown
+        self._screen = threading.Lock()  # held while something is shown; guards _over
+        self._over = False  # nothing more is to be shown
+        self._resized = threading.Event()  # this terminal; or it is over
+
+    def run(self, signals: Signals) -> int:
+        self._process = signals.wait_for_call(self._start)
+        try:
+            with _raw_terminal():
+                # A daemon: it may be stuck in sending when this command ends.
+                threading.Thread(target=self._resize, name="wsep-resize", daemon=True).start()
+                signals.handlers[signal.SIGWINCH] = self._resized.set
+                self._resized.set()  # perhaps it was, before
+                # A daemon: it is reading from the terminal when the command ends.
+                threading.Thread(target=self._type, name="wsep-keyboard", daemon=True).start()
+                try:
+                    return signals.wait_for_call(self._show)
+                except BaseException:
+                    # Not for long: it may be stuck with a terminal that takes nothing.
+                    locked = self._screen.acquire(timeout=1.0)
+                    self._over = True
+                    if locked:
+                        self._screen.release()
+                    self._leave_modes()
+                    raise
+        finally:
+            self._over = True
+            self._resized.set()
+            if self._process is not None:
+                self._process.close()
+
+    def _start(self) -> Process:
+        return self._server.start(self._command)
+
+    def _show(self) -> int:
+        while True:
+            assert self._process is not None
+            try:
+                self._copy(self._process)
+                if not self._left:
+                    return exit_status(self._process)
+            except ExitMissing as error:
+                lost = error
+            if self._left:
+                self._leave_modes()
+                if self._command.id:
+                    self._say(f"left session {one_line(self._command.id)}")
+                    return 0
+                return NO_CONNECTION
+            if not self._command.id or self._arguments.no_reconnect:
+                raise lost
+            self._leave_modes()
+            process, self._process = self._process, None
+            process.close()
+            self._process = self._connect_again()
+            self._resized.set()  # perhaps, meanwhile
+
+    def _copy(self, process: Process) -> None:
+        raw = process.stdout.raw
+        buffer = memoryview(bytearray(PIECE))
+        tail = b""
+        while count := raw.readinto(buffer):
+            self._put(1, buffer[:count])
+            shown = tail + buffer[:count]
+            for switch in _SWITCH_SCREEN.finditer(shown):
+                self._in_alt = switch[1] == b"h"
+            tail = shown[-_LONGEST_SWITCH:]
+
+    def _put(self, descriptor: int, data: memoryview | bytes) -> None:
+        with self._screen:
+            if not self._over:
+                write(descriptor, memoryview(data))
+
+    def _connect_again(self) -> Process:
+        """Try until there is a connection; the user ends it with Ctrl-C."""
+        attempt = 0
+        while True:
+            pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
+            attempt += 1
+            text = f"connection lost, attempt {attempt} in {pause:g} s (Ctrl-C ends)"
+            self._put(2, f"\r\x1b[K[wsep-sync: {text}]".encode())
+            time.sleep(pause)
+            try:
+                process = self._start()
+            except StartOSError:
+                raise  # it is not the connection that is to blame
+            except (ConnectError, TransportClosed, StartError):
+                continue
+            self._put(2, b"\r\x1b[K")
+            if not process.reattached:
+                self._say(f"session {one_line(self._command.id)} was gone, started anew")
+            self._escapes.start_line()
+            return process
+
+    def _type(self) -> None:
+        last = b""
+        with contextlib.suppress(OSError):  # the terminal has gone
+            while data := read(0):
+                last = data[-1:]
+                process = self._process
+                typed, leave = self._escapes.feed(data)
+                if process is None:
+                    # There is nobody to type to, but an interrupt is for us.
+                    if leave or b"\x03" in data:
+                        os.kill(os.getpid(), signal.SIGINT)
+                    continue
+                with contextlib.suppress(OSError, ValueError):
+                    process.stdin.raw.write(typed)
+                if leave:
+                    self._left = True
+                    process.close()
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(OSError, ValueError):
+                if last not in b"\r\n":
+                    # In the midst of a line, the end-of-file character only sends the line off
+                    # (POSIX, canonical mode), so it takes two.
+                    process.stdin.raw.write(b"\x04")
+                process.stdin.close()
+
+    def _resize(self) -> None:
+        while self._resized.wait() and not self._over:
+            self._resized.clear()
+            process = self._process
+            if process is not None:
+                process.resize(*_terminal_size())
+
+    def _leave_modes(self) -> None:
+        """Undo what a program that was left has set on this terminal."""
+        # Not if the terminal takes nothing: it must not keep us from ending.
+        if os.isatty(1) and wait_for(1, WRITE, None, 1.0):
+            # Out of any sequence, first.
+            left = b"\x18\x1b\\" + (b"\x1b[<99u\x1b[?1049l" if self._in_alt else b"")
+            self._in_alt = False
+            with contextlib.suppress(OSError):
+                write(1, memoryview(left + _RESET_MODES + b"\r\n"))
+
+    def _say(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._put(2, f"[wsep-sync: {text}]\r\n".encode())
+
+
+class _Escapes:
+    """Finds ssh's escape sequences in what is typed.
+
+    Args:
+        character: The escape character, or b"" for none.
+    """
+
+    def __init__(self, character: bytes) -> None:
+        self._character = character
+        self._at_start = True  # of a line
+        self._pending = False  # the character was typed there, and what follows decides
+
+    def start_line(self) -> None:
+        """What is typed next is at the start of a line."""
+        self._at_start, self._pending = True, False
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """Return what to send of what was typed, and whether the user wants to leave."""
+        if not self._character:
+            return data, False
+        typed = bytearray()
+        for code in data:
+            key = bytes((code,))
+            if self._pending:
+                self._pending = False
+                if key == b".":
+                    return bytes(typed), True
+                if key == b"?":
+                    write(2, memoryview(_ESCAPE_HELP.replace(b"~", self._character)))
+                    continue
+                if key != self._character:
+                    typed += self._character
+            elif self._at_start and key == self._character:
+                self._pending = True
+                continue
+            typed += key
+            self._at_start = key in b"\r\n"
+        return bytes(typed), False
+
+
+@contextlib.contextmanager
+def _raw_terminal() -> Iterator[None]:
+    """Put the terminal into raw mode, and back whatever happens."""
+    if not os.isatty(0):
+        yield
+        return
+    import termios
+    from tty import setraw
+
+    former = termios.tcgetattr(0)
+    try:
+        setraw(0, termios.TCSADRAIN)
+        yield
+    finally:
+        with contextlib.suppress(termios.error):  # the terminal has gone
+            # Not TCSADRAIN, which waits for a terminal that may have stopped its output.
+            termios.tcsetattr(0, termios.TCSANOW, former)
