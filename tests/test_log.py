@@ -1,0 +1,175 @@
+"""What is logged, as a server's operator reads it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+from helpers import SECONDS, RawClient, eventually, listening, serving, sh
+
+from wsep_sync import Command, Options, Server, connect
+from wsep_sync.access import Access
+from wsep_sync.listener import Listener
+from wsep_sync.local import LocalExecer
+from wsep_sync.log import JSONFormatter, TextFormatter, log, log_event
+from wsep_sync.wsgi import application
+
+
+@pytest.fixture
+def records() -> Iterator[list[logging.LogRecord]]:
+    """The records of the package, from INFO on."""
+    found: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = found.append  # type: ignore[method-assign]
+    former = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield found
+    log.removeHandler(handler)
+    log.setLevel(former)
+
+
+def events(records: list[logging.LogRecord], count: int) -> list[tuple[str, dict[str, object]]]:
+    """Wait for that many events; return each one's name and fields."""
+
+    def found() -> list[tuple[str, dict[str, object]]]:
+        return [
+            (record.event, record.fields)  # type: ignore[attr-defined]
+            for record in list(records)
+            if hasattr(record, "event")
+        ]
+
+    eventually(lambda: len(found()) >= count, "the events")
+    assert len(found()) == count
+    return found()
+
+
+def test_a_command(records: list[logging.LogRecord]) -> None:
+    with listening() as listener, RawClient(listener.url) as client:
+        port = client.ws.sock.getsockname()[1]
+        pid = client.start(sh("cat; echo oops >&2; exit 3", stdin=True))
+        client.send({"type": "stdin"}, b"12345")
+        client.send({"type": "close_stdin"})
+        client.receive_all("exit_code")
+        client.ws.send_close()
+        client.receive_all()
+        start, end = events(records, 2)
+    common = {"peer": f"127.0.0.1:{port}", "pid": pid, "command": "sh"}
+    assert start == ("start", common)
+    seconds = end[1].pop("seconds")
+    assert isinstance(seconds, float)
+    assert 0 <= seconds < SECONDS
+    assert end == ("exit", {**common, "stdin": 5, "stdout": 5, "stderr": 5, "exit": 3})
+
+
+def test_a_signal(records: list[logging.LogRecord]) -> None:
+    with listening() as listener, RawClient(listener.url) as client:
+        client.start(sh("kill -9 $$"))
+        client.receive_all("exit_code")
+        client.ws.send_close()
+        client.receive_all()
+        name, fields = events(records, 2)[1]
+    assert (name, fields["exit"], fields["signal"]) == ("exit", -1, 9)
+
+
+def test_a_session(records: list[logging.LogRecord]) -> None:
+    server = Server()
+    command = Command("cat", tty=True, id="s")
+    with listening(server=server) as listener, connect(listener.url) as execer:
+        with execer.start(command) as one:
+            with execer.start(command) as other:
+                assert other.reattached
+                assert other.pid == one.pid
+            attach = events(records, 3)
+        assert [name for name, _ in attach] == ["start", "attach", "leave"]
+        assert [fields["id"] for _, fields in attach] == ["s", "s", "s"]
+        assert "exit" not in attach[2][1]
+        server.close()
+
+
+def test_a_command_whose_client_goes(records: list[logging.LogRecord]) -> None:
+    with listening() as listener, RawClient(listener.url) as client:
+        client.start(Command("cat", stdin=True))
+        client.reset()
+        name, fields = events(records, 2)[1]
+    assert (name, fields["reason"]) == ("exit", "the connection ended")
+    assert "exit" not in fields
+
+
+def test_a_refusal(records: list[logging.LogRecord]) -> None:
+    with listening() as listener, RawClient(listener.url) as client:
+        client.send(b'{"type":"start","command":{"command":"/no/such/command"}}')
+        client.receive_all()
+        ((name, fields),) = events(records, 1)
+    assert name == "refusal"
+    assert "no such file or directory" in str(fields["reason"])
+    assert records[0].levelno == logging.WARNING
+
+
+def test_a_refusal_before_the_upgrade(records: list[logging.LogRecord]) -> None:
+    app = application(Server(), LocalExecer(), access=Access("s3cret"))
+    with serving(Listener(app)) as listener:
+        with pytest.raises(ConnectionError, match="401"):
+            connect(listener.url, token="wr0ng")
+        ((name, fields),) = events(records, 1)
+    assert (name, fields["status"]) == ("refusal", "401")
+    assert str(fields["peer"]).startswith("127.0.0.1")
+    assert not [r for r in records if "wr0ng" in r.getMessage() or "s3cret" in r.getMessage()]
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_arguments_and_environment(records: list[logging.LogRecord], wanted: bool) -> None:
+    options = Options(log_arguments=wanted)
+    with (
+        serving(Listener(application(Server(), LocalExecer(), options))) as listener,
+        RawClient(listener.url) as client,
+    ):
+        client.start(Command("echo", ["argu ment"], env=["VARIABLE=value"]))
+        client.receive_all("exit_code")
+        client.ws.send_close()
+        client.receive_all()
+        events(records, 2)
+    text = "\n".join(record.getMessage() for record in records)
+    assert ("argu ment" in text) is wanted
+    assert "VARIABLE" not in text
+
+
+def test_lines(records: list[logging.LogRecord]) -> None:
+    log_event(
+        logging.INFO, "start", id="", pid=7, command="a b\n\x1b]0;t\x07", args=["x"], share=0.5
+    )
+    (record,) = records
+    line = TextFormatter().format(record)
+    assert line.isprintable()
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO start pid=7 "
+        r'command="a b\\n\\u001b\]0;t\\u0007" args=\["x"\] share=0\.500',
+        line,
+    )
+    entry = json.loads(JSONFormatter().format(record))
+    assert entry.pop("time").endswith("Z")
+    assert entry == {
+        "level": "info",
+        "event": "start",
+        "pid": 7,
+        "command": command,
+        "args": ["x"],
+        "share": 0.5,
+    }
+
+
+def test_an_exception(records: list[logging.LogRecord]) -> None:
+    try:
+        raise RuntimeError("what went wrong")
+    except RuntimeError:
+        log.exception("internal error")
+    (record,) = records
+    assert "RuntimeError: what went wrong" in TextFormatter().format(record)
+    line = JSONFormatter().format(record)
+    assert "\n" not in line
+    entry = json.loads(line)
+    assert (entry["level"], entry["message"]) == ("error", "internal error")
+    assert "RuntimeError: what went wrong" in entry["exception"]
