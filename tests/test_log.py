@@ -138,9 +138,8 @@ def test_arguments_and_environment(records: list[logging.LogRecord], wanted: boo
 
 
 def test_lines(records: list[logging.LogRecord]) -> None:
-    log_event(
-        logging.INFO, "start", id="", pid=7, command="a b\n\x1b]0;t\x07", args=["x"], share=0.5
-    )
+    command = "a b\n\x1b]0;t\x07"
+    log_event(logging.INFO, "start", id="", pid=7, command=command, args=["x"], share=0.5)
     (record,) = records
     line = TextFormatter().format(record)
     assert line.isprintable()

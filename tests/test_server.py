@@ -20,6 +20,7 @@ from helpers import (
     eventually,
     gone,
     listening,
+    serving,
     sh,
     start_message,
     state,
@@ -29,17 +30,21 @@ from wsep_sync import (
     Command,
     ConnectError,
     Execer,
+    ExitError,
     LocalExecer,
     Options,
     Process,
     ProtocolError,
     Server,
     StartError,
+    TransportClosed,
     connect,
     process,
     server,
 )
+from wsep_sync.listener import Listener
 from wsep_sync.transports.memory import memory_pair
+from wsep_sync.wsgi import application
 
 CLOSE_STDIN = {"type": "close_stdin"}
 
@@ -554,3 +559,137 @@ def test_many_connections_at_once(url: str) -> None:
 
     for task in [Task(one, number) for number in range(1, 17)]:
         task.result()
+
+
+# Limits
+
+
+def test_a_client_that_does_not_say_what_to_run() -> None:
+    with served(options=Options(start_timeout=0.1)) as (_, _, serving):
+        with pytest.raises(ProtocolError, match=r"no start within 0\.1 seconds") as caught:
+            serving.result()
+        assert caught.value.close_code == 1008
+
+
+def test_the_time_to_start_does_not_end_what_was_started() -> None:
+    with served(options=Options(start_timeout=2.0)) as (client, _, serving):
+        client.send(start_message(Command("cat", stdin=True)))
+        client.receive()
+        serving.thread.join(2.2)  # longer than the server waits for a start
+        assert serving.running
+
+
+def test_a_connection_that_waited_too_long_is_replaced() -> None:
+    app = application(Server(), LocalExecer(), Options(start_timeout=0.05))
+    with serving(Listener(app)) as listener, connect(listener.url) as execer:
+        transport = execer._transport
+        assert transport is not None
+        # Until the server has given it up.
+        with pytest.raises(TransportClosed, match="no start within"):
+            transport.receive()
+        with execer.start(Command("echo", ["late"])) as started:
+            assert started.stdout.read() == b"late\n"
+
+
+@pytest.mark.parametrize("options", [{"start_timeout": 0}, {"session_timeout": -1.0}])
+def test_times_that_are_none(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        Options(**options)
+
+
+def test_more_sessions_than_allowed() -> None:
+    server = Server(max_sessions=2)
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.close)
+        url = stack.enter_context(listening(server=server)).url
+        execer = stack.enter_context(connect(url))
+        first, _ = (
+            stack.enter_context(execer.start(Command("cat", tty=True, id=id))) for id in "ab"
+        )
+        with pytest.raises(StartError, match="2 sessions are the limit"):
+            execer.start(Command("cat", tty=True, id="c"))
+        # Those that are there can be attached to, and commands without an id run.
+        with execer.start(Command("cat", tty=True, id="b")) as again:
+            assert again.reattached
+        with execer.start(Command("echo", ["plain"])) as plain:
+            assert plain.stdout.read() == b"plain\n"
+        assert server.close_session("a")
+        with pytest.raises(ExitError):
+            first.wait(SECONDS)
+        with execer.start(Command("cat", tty=True, id="c")) as other:
+            assert not other.reattached
+
+
+# The end of a server
+
+
+def test_close_ends_connections_with_1001() -> None:
+    server = Server()
+    with listening(server=server) as listener:
+        with (
+            RawClient(listener.url) as plain,
+            RawClient(listener.url) as session,
+            RawClient(listener.url) as idle,
+        ):
+            pids = [plain.start(Command("cat", stdin=True))]
+            session.send({"type": "start", "id": "s", "command": {"command": "cat", "tty": True}})
+            header, _ = session.receive()
+            pids.append(int(header["pid"]))
+            assert server.session_count() == 1
+            server.close()
+            assert server.session_count() == 0
+            for client in (plain, session, idle):
+                _, out, _ = client.receive_all()
+                assert (client.code, client.reason) == (1001, "the server is ending")
+                assert out == b""
+            gone(*pids)
+        with pytest.raises(ConnectError, match="ending") as caught:
+            connect(listener.url)
+        assert caught.value.status == 503
+
+
+def test_close_while_a_client_does_not_read() -> None:
+    server = Server()
+    with listening(server=server) as listener, RawClient(listener.url) as client:
+        pid = client.start(Command("yes"))
+        server.close()
+        gone(pid)
+
+
+def test_close_while_a_command_does_not_read() -> None:
+    server = Server()
+    with listening(server=server) as listener, RawClient(listener.url) as client:
+        pid = client.start(Command("sleep", ["1000"], stdin=True))
+        client.send_until_full(b'{"type":"stdin"}\n' + bytes(60_000))
+        server.close()
+        gone(pid)
+
+
+def test_close_while_a_command_is_started() -> None:
+    starting, go_on = threading.Event(), threading.Event()
+
+    class Slow(Execer):
+        def start(self, command: Command) -> Process:
+            starting.set()
+            assert go_on.wait(SECONDS)
+            return LocalExecer().start(command)
+
+    server = Server()
+    with listening(Slow(), server) as listener, RawClient(listener.url) as client:
+        client.send(start_message(Command("cat", stdin=True)))
+        assert starting.wait(SECONDS)
+        server.close()
+        go_on.set()
+        client.receive_all()
+        assert client.code == 1001
+
+
+def test_drain_waits_for_sessions() -> None:
+    server = Server()
+    with listening(server=server) as listener, connect(listener.url) as execer:
+        assert server.drain(0)
+        with execer.start(Command("cat", tty=True, id="s")) as process:
+            assert not server.drain(0.05)
+            with Task(server.drain, SECONDS) as draining:
+                process.stdin.close()  # the end-of-file character, which ends cat
+                assert draining.result() is True
