@@ -1088,6 +1088,23 @@ def test_ended_sessions_hold_no_descriptors(sessions: Hub) -> None:
         gc.enable()
 
 
+def test_starts_that_fail_hold_no_descriptors(sessions: Hub) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    gc.disable()
+    try:
+        for i in range(20):
+            with RawClient(sessions.url) as raw:
+                raw.send(attach_message(str(i), "/no/such/program"))
+                raw.receive_all()
+                assert raw.code == 1011
+        eventually(
+            lambda: len(os.listdir("/proc/self/fd")) <= descriptors + 2,
+            "descriptors are closed without the garbage collector",
+        )
+    finally:
+        gc.enable()
+
+
 def test_output_in_tiny_pieces_is_bounded_too() -> None:
     session = Session(Command("cat", tty=True, id="x"), LocalExecer())
     client = session.attach()

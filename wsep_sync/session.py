@@ -245,8 +245,10 @@ class Session:
             process = self._execer.start(command)
         except BaseException as error:
             with self._lock:
-                known = error if isinstance(error, WsepError) else WsepError(str(error))
-                self._error = copy_error(known)
+                # No name here may refer to the error, whose traceback refers to this frame.
+                self._error = copy_error(
+                    error if isinstance(error, WsepError) else WsepError(str(error))
+                )
                 self._set_state(State.DONE)
             raise
         with self._lock:
