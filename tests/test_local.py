@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from helpers import (
+    NOBODY,
     SECONDS,
     Task,
     alive,
@@ -28,7 +31,7 @@ from helpers import (
     state,
 )
 
-from wsep_sync import Command, ExitError, LocalExecer, StartError, process
+from wsep_sync import Command, Execer, ExitError, LocalExecer, StartError, process
 
 
 @pytest.fixture
@@ -58,6 +61,14 @@ def python(script: str, *options: str) -> str:
     )
     assert result.returncode == 0, result.stdout
     return result.stdout
+
+
+def output(execer: Execer, command: Command) -> str:
+    """Run a command to a good end and return its output."""
+    with execer.start(command) as started:
+        out = started.stdout.read()
+        started.wait(SECONDS)
+        return out.decode()
 
 
 # Spawning
@@ -217,6 +228,279 @@ def test_other_platforms() -> None:
         """
     )
     assert "POSIX" in out
+
+
+# The environment
+
+
+def test_what_is_passed_on_of_the_environment(monkeypatch: pytest.MonkeyPatch, tty: bool) -> None:
+    monkeypatch.setenv("WSEP_TEST_SECRET", "secret")
+    monkeypatch.setenv("LC_TEST", "lc")
+    monkeypatch.setenv("lc_test", "small")
+    monkeypatch.setenv("TERM", "dumb")
+    execer = LocalExecer(pass_env=["PATH", "LC_*"])
+    lines = output(execer, Command("env", tty=tty, env=["OWN=x"])).splitlines()
+    assert {"LC_TEST=lc", "OWN=x", f"PATH={os.environ['PATH']}"} <= set(lines)
+    names = {line.partition("=")[0] for line in lines}
+    assert {name for name in names if not name.startswith("LC_")} == {"PATH", "OWN"} | (
+        {"TERM", "WSEP_TTY"} if tty else set()
+    )
+    assert not tty or "TERM=xterm-256color" in lines
+
+
+def test_nothing_is_passed_on_of_the_environment() -> None:
+    # Programs are found all the same, in /bin and /usr/bin.
+    assert output(LocalExecer(pass_env=[]), Command("env")) == ""
+    assert output(LocalExecer(pass_env=()), Command("env", env=["A=b"])) == "A=b\n"
+
+
+def test_everything_is_passed_on_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSEP_TEST_ENV", "there")
+    for execer in (LocalExecer(), LocalExecer(pass_env=None), LocalExecer(pass_env=["*"])):
+        lines = output(execer, Command("env")).splitlines()
+        assert {f"{name}={value}" for name, value in os.environ.items()} >= set(lines)
+        assert "WSEP_TEST_ENV=there" in lines
+
+
+@pytest.mark.parametrize("pass_env", [None, ["*"], ["WSEP_TOKEN"]])
+def test_the_token_is_not_passed_on(
+    monkeypatch: pytest.MonkeyPatch, pass_env: list[str] | None, tty: bool
+) -> None:
+    monkeypatch.setenv("WSEP_TOKEN", "sesame")
+    execer = LocalExecer(pass_env=pass_env)
+    assert "sesame" not in output(execer, Command("/usr/bin/env", tty=tty))
+    own = Command("/usr/bin/env", tty=tty, env=["WSEP_TOKEN=clients"])
+    assert "WSEP_TOKEN=clients" in output(execer, own)
+
+
+def test_one_string_is_no_collection_of_names() -> None:
+    with pytest.raises(TypeError, match="PATH"):
+        LocalExecer(pass_env="PATH")
+
+
+# Other users
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every user may enter, as pytest's own may not be."""
+    assert os.geteuid() == 0, "these tests start commands as other users"
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+@pytest.fixture
+def closed(place: Path) -> Path:
+    """A directory for root alone, with things in it that would be open to everybody."""
+    closed = place / "closed"
+    (closed / "public").mkdir(parents=True)
+    (closed / "public" / "file").write_text("secret")
+    script(closed / "program")
+    closed.chmod(0o700)
+    return closed
+
+
+def script(path: Path, text: str = "#!/bin/sh\necho ran\n") -> str:
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+def as_nobody(name: str, *args: str, **fields: object) -> Command:
+    return Command(name, args, uid=NOBODY, gid=NOBODY, **fields)
+
+
+def refusal(command: Command) -> StartError:
+    with pytest.raises(StartError) as caught:
+        LocalExecer().start(command)
+    return caught.value
+
+
+def test_a_user_does_not_get_into_what_only_root_may_enter(closed: Path, tty: bool) -> None:
+    directory = str(closed / "public")
+    command = Command("cat", ["file"], working_dir=directory, tty=tty)
+    assert output(LocalExecer(), command) == "secret"
+    error = refusal(as_nobody("cat", "file", working_dir=directory, tty=tty))
+    assert isinstance(error, PermissionError)
+    assert error.filename == directory
+
+
+@pytest.mark.parametrize("ids", [{"uid": NOBODY}, {"gid": NOBODY}, {"uid": NOBODY, "gid": NOBODY}])
+def test_a_directory_is_entered_with_the_users_rights(
+    place: Path, ids: dict[str, int], tty: bool
+) -> None:
+    directory = place / "group"
+    directory.mkdir()
+    os.chown(directory, 0, NOBODY)
+    directory.chmod(0o050)
+    command = Command("pwd", working_dir=str(directory), tty=tty, **ids)
+    if "gid" in ids:
+        assert output(LocalExecer(), command).strip() == str(directory)
+    else:
+        # The group is root's still; all other groups are given up.
+        assert isinstance(refusal(command), PermissionError)
+
+
+def test_a_user_does_not_learn_what_only_root_may_see(closed: Path, tty: bool) -> None:
+    for there, missing in [
+        (closed / "public", closed / "missing"),
+        (closed / "public" / "file", closed / "public" / "missing"),
+        (closed / "program", closed / "missing"),
+    ]:
+        for fields in (
+            lambda path: {"working_dir": path},
+            lambda path: {"name": path},
+            lambda path: {"env": [f"PATH={path}"]},
+        ):
+            errors = []
+            for path in (there, missing):
+                command = as_nobody(**{"name": "program", **fields(str(path))}, tty=tty)
+                error = refusal(command)
+                assert isinstance(error, PermissionError)
+                errors.append(str(error).replace(str(path), "PATH"))
+            assert errors[0] == errors[1]
+
+
+def test_a_users_script_does_not_tell_what_only_root_may_see(
+    place: Path, closed: Path, tty: bool
+) -> None:
+    for interpreter in (closed / "program", closed / "missing"):
+        error = refusal(as_nobody(script(place / "script", f"#!{interpreter}\n"), tty=tty))
+        assert isinstance(error, PermissionError)
+        assert error.filename == str(place / "script")
+
+
+def test_a_users_start_that_fails_is_told_as_it_is(place: Path, tty: bool) -> None:
+    file = script(place / "file", "#!/no/such/interpreter\n")
+    text = script(place / "text", "echo a shell would run it\n")
+    script(place / "denied")
+    (place / "denied").chmod(0o600)
+    (place / "loop").symlink_to("loop")
+    # With directories that only root may enter in the PATH, what is missing might be there.
+    here = {"working_dir": str(place), "tty": tty, "env": ["PATH=/usr/bin:/bin"]}
+    for name, number in [
+        ("missing", errno.ENOENT),
+        ("./missing", errno.ENOENT),
+        (file, errno.ENOENT),
+        (text, errno.ENOEXEC),
+        (f"{file}/x", errno.ENOTDIR),
+        ("./denied", errno.EACCES),
+        ("./loop", errno.ELOOP),
+    ]:
+        error = refusal(as_nobody(name, **here))
+        assert isinstance(error, OSError)
+        assert (error.errno, error.filename) == (number, name)
+    for name, number in [
+        ("missing", errno.ENOENT),
+        ("file", errno.ENOTDIR),
+        ("loop", errno.ELOOP),
+        ("x" * 300, errno.ENAMETOOLONG),
+    ]:
+        error = refusal(as_nobody("true", **{**here, "working_dir": str(place / name)}))
+        assert isinstance(error, OSError)
+        assert (error.errno, error.filename) == (number, str(place / name))
+
+
+def test_a_users_program_is_searched_for_as_any_other(place: Path, tty: bool) -> None:
+    (place / "one").mkdir()
+    (place / "two").mkdir()
+    script(place / "one" / "program")
+    (place / "one" / "program").chmod(0o600)
+    script(place / "two" / "program")
+    fields = {"working_dir": str(place), "tty": tty}
+    path = f"PATH=missing:{place}/one:two"
+    assert output(LocalExecer(), as_nobody("program", env=[path], **fields)).strip() == "ran"
+    assert output(LocalExecer(), as_nobody("two/program", **fields)).strip() == "ran"
+    error = refusal(as_nobody("program", env=["PATH=one:missing"], **fields))
+    assert isinstance(error, PermissionError)
+    error = refusal(as_nobody("program", env=["PATH=missing"], **fields))
+    assert isinstance(error, FileNotFoundError)
+
+
+def test_a_user_may_open_what_its_output_is(tty: bool) -> None:
+    files = "/dev/stdout /dev/stderr" + (" /dev/tty" if tty else "")
+    with LocalExecer().start(
+        as_nobody("sh", "-c", f"cat /dev/stdin; for f in {files}; do echo x > $f; done", stdin=True)
+        if not tty
+        else as_nobody("sh", "-c", f"for f in {files}; do echo x > $f; done", tty=True)
+    ) as started:
+        if not tty:
+            started.stdin.write(b"in")
+            started.stdin.close()
+        assert started.stdout.read() == (b"x\r\n" * 3 if tty else b"inx\n")
+        assert started.stderr.read() == (b"" if tty else b"x\n")
+        started.wait(SECONDS)
+    assert os.stat("/dev/null").st_uid == 0
+
+
+def test_a_users_command_leads_a_session(tty: bool) -> None:
+    stat = "cut -d ' ' -f 5-6 /proc/$$/stat; cut -d ' ' -f 8 /proc/$$/stat"
+    with LocalExecer().start(as_nobody("sh", "-c", stat, tty=tty)) as started:
+        group, session, foreground = map(int, started.stdout.read().split())
+        assert group == session == started.pid
+        assert foreground == (started.pid if tty else -1)
+        started.wait(SECONDS)
+
+
+def test_a_users_command_inherits_nothing_else(tty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHOME", "/no/such/directory")
+    reader, writer = os.pipe()
+    try:
+        os.dup2(writer, 100, inheritable=True)
+        out = output(LocalExecer(), as_nobody("ls", "/proc/self/fd", tty=tty))
+        assert out.split() == ["0", "1", "2", "3"]
+    finally:
+        for descriptor in (reader, writer, 100):
+            os.close(descriptor)
+    status = output(LocalExecer(), as_nobody("cat", "/proc/self/status", tty=tty))
+    fields = dict(line.split(":\t") for line in status.splitlines())
+    assert fields["Uid"].split() == fields["Gid"].split() == [str(NOBODY)] * 4
+    assert int(fields["CapPrm"], 16) == int(fields["CapEff"], 16) == 0
+    assert int(fields["SigBlk"], 16) == 0
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+        assert not int(fields["SigIgn"], 16) & 1 << number - 1
+    names = ["a.b=c", "x-y=z", "1=2", "LONG=" + "x" * 100_000, "LONG2=" + "x" * 100_000]
+    lines = output(LocalExecer(), as_nobody("env", tty=tty, env=names)).splitlines()
+    assert set(names) <= set(lines)
+
+
+def test_a_users_arguments_are_passed_as_they_are(tty: bool) -> None:
+    arguments = ["--", "-c", "", "a  b", "$0", "*", "\udcff\N{SNOWMAN}"]
+    command = as_nobody("sh", "-c", 'for x; do echo "[$x]"; done', "sh", *arguments, tty=tty)
+    with LocalExecer().start(command) as started:
+        lines = started.stdout.read().splitlines()
+        assert lines == [b"[%b]" % os.fsencode(argument) for argument in arguments]
+        started.wait(SECONDS)
+
+
+def test_many_users_commands_at_once(tty: bool) -> None:
+    with contextlib.ExitStack() as stack:
+        tasks = [
+            stack.enter_context(Task(output, LocalExecer(), as_nobody("id", "-u", tty=tty)))
+            for _ in range(20)
+        ]
+        assert {task.result().strip() for task in tasks} == {str(NOBODY)}
+
+
+def test_a_user_who_cannot_be_taken_on(tty: bool) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    error = refusal(Command("true", uid=0xFFFF_FFFF, tty=tty))  # -1 is no user, for the kernel
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EINVAL
+    del error  # with its traceback, which holds what was there
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("python", ["/no/such/python", "/bin/true", "", None])
+def test_no_python_to_change_the_user(
+    python: str | None, tty: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", python)
+    error = refusal(as_nobody("true", tty=tty))
+    assert "Python" in str(error)
+    assert not isinstance(error, OSError)
 
 
 # Groups

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import marshal
 import os
 import signal as signals
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection
+from dataclasses import dataclass
 
-from . import process, streams
+from . import local_launch, process, streams
 from .errors import ExitError, StartError, start_error
 from .messages import Command, Resize, signal_message
 from .process import Execer, Process
@@ -19,7 +23,24 @@ from .wakeup import READ, Wakeup, wait_for
 if sys.platform != "win32":
     from . import local_pty
 
-__all__ = ["LocalExecer"]
+__all__ = ["LocalExecer", "LoginCommand"]
+
+# What the server takes its token from. Whoever has it can start commands.
+_TOKEN = "WSEP_TOKEN"
+
+
+@dataclass(frozen=True)
+class LoginCommand(Command):
+    """A command with what a login gives besides its user, which no server can be told.
+
+    Args:
+        groups: Supplementary groups to have, if ``uid`` or ``gid`` is given.
+        home: Directory to run in, or ``/`` if it cannot be entered. A relative ``working_dir``
+            is relative to it.
+    """
+
+    groups: tuple[int, ...] = ()
+    home: str = ""
 
 
 class LocalExecer(Execer):
@@ -28,7 +49,12 @@ class LocalExecer(Execer):
     Each command leads a session and a process group of its own, has this process's environment
     and what :attr:`.Command.env` adds, and inherits no descriptor but its three. A terminal has
     ``WSEP_TTY=true`` in its environment, ``TERM=xterm-256color`` if there is no ``TERM``, and not
-    this process's ``LINES`` and ``COLUMNS``.
+    this process's ``LINES`` and ``COLUMNS``. ``WSEP_TOKEN``, which the server takes its token
+    from, is passed on to none.
+
+    A command with a ``uid`` or ``gid`` has none of this process's rights already when its working
+    directory is entered and its program searched for. That takes a Python of its own, started
+    from :data:`sys.executable`, some 12 ms.
 
     Spawning is safe in a process full of threads: no Python code runs between fork and exec.
     On Windows the class can be imported and made; starting a command raises ``StartError``.
@@ -36,24 +62,37 @@ class LocalExecer(Execer):
     Args:
         child_process_priority: Niceness of the commands, -20 to 19; ``None`` leaves it. It is
             set right after the start, as in the reference.
+        pass_env: Names of the variables of this process's environment that commands are given,
+            with ``*``, ``?`` and ``[]`` as in :mod:`fnmatch`; such as
+            ``["PATH", "LANG", "LC_*"]``. Without ``PATH``, programs are searched for in
+            :data:`os.defpath`. ``None`` passes all on, as in the reference.
 
     Raises:
+        TypeError: ``pass_env`` is one string.
         ValueError: No such niceness.
     """
 
-    def __init__(self, child_process_priority: int | None = None) -> None:
+    def __init__(
+        self,
+        child_process_priority: int | None = None,
+        *,
+        pass_env: Collection[str] | None = None,
+    ) -> None:
         if child_process_priority is not None and not -20 <= child_process_priority <= 19:
             raise ValueError(
                 f"child_process_priority must be -20 to 19, not {child_process_priority}"
             )
+        if isinstance(pass_env, str):
+            raise TypeError(f"pass_env must be a collection of names, not {pass_env!r}")
         self._priority = child_process_priority
+        self._pass_env = None if pass_env is None else tuple(pass_env)
 
     def start(self, command: Command) -> Process:
         if sys.platform == "win32":
             raise StartError("commands can be run on POSIX systems only, not on Windows itself")
         if not command.command:
             raise StartError("no command")
-        environment = _environment(command)
+        environment = self._environment(command)
         try:
             started = LocalProcess(command, environment)
         except (FileNotFoundError, NotADirectoryError, PermissionError, OSError) as error:
@@ -71,25 +110,31 @@ class LocalExecer(Execer):
                 raise StartError(f"set priority {self._priority}: {error.strerror}") from error
         return started
 
-
-def _environment(command: Command) -> dict[str, str]:
-    environment = dict(os.environ)
-    if command.tty:
-        environment.setdefault("TERM", "xterm-256color")
-        # They would tell programs the size of another terminal, and of none that can be resized.
-        environment.pop("LINES", None)
-        environment.pop("COLUMNS", None)
-        environment["WSEP_TTY"] = "true"
-    for entry in command.env:
-        name, _, value = entry.partition("=")
-        environment[name] = value
-    return environment
+    def _environment(self, command: Command) -> dict[str, str]:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if self._pass_env is None
+            or any(fnmatch.fnmatchcase(name, pattern) for pattern in self._pass_env)
+        }
+        environment.pop(_TOKEN, None)
+        if command.tty:
+            environment.setdefault("TERM", "xterm-256color")
+            # They would tell programs the size of another terminal, and of none that can be
+            # resized.
+            environment.pop("LINES", None)
+            environment.pop("COLUMNS", None)
+            environment["WSEP_TTY"] = "true"
+        for entry in command.env:
+            name, _, value = entry.partition("=")
+            environment[name] = value
+        return environment
 
 
 def _translate(error: OSError, command: Command) -> StartError:
     if error.errno is None:
         return StartError(str(error))
-    # subprocess says which of the two it could not reach; what is raised before it has no name.
+    # What was raised says which of the two could not be reached, by the directory's name.
     directory = command.working_dir
     filename = directory if directory and error.filename == directory else command.command
     return start_error(error.errno, filename)
@@ -129,13 +174,17 @@ class LocalProcess(Process):
                 childs.callback(os.close, child_stdin)
             stdout, child_stdout = _pipe(undo, childs)
             stderr, child_stderr = _pipe(undo, childs)
-            self._child = _spawn(
-                [command.command, *command.args],
-                (child_stdin, child_stdout, child_stderr),
-                command,
-                environment,
-                leader=True,
-            )
+            stdio = (child_stdin, child_stdout, child_stderr)
+            if _is_launched(command):
+                if command.uid:
+                    # As a terminal is the user's own: to open /dev/stdout, say, is to open the
+                    # pipe anew. But /dev/null is everybody's.
+                    for end in stdio if command.stdin else stdio[1:]:
+                        os.fchown(end, command.uid, -1)
+                self._child = _launch(stdio, command, environment)
+            else:
+                argv = [command.command, *command.args]
+                self._child = _spawn(argv, stdio, command, environment, leader=True)
         if command.stdin:
             self.stdin = streams.buffered_writer(streams.DescriptorWriter(stdin, stop))
         else:
@@ -147,13 +196,18 @@ class LocalProcess(Process):
         self, command: Command, environment: dict[str, str], undo: contextlib.ExitStack
     ) -> None:
         stop = self._stop
-        local_pty.find_program(command.command, environment, command.working_dir)
+        launched = _is_launched(command)
+        if not launched:
+            local_pty.find_program(command.command, environment, command.working_dir)
         terminal = local_pty.LocalTerminal(command.rows, command.cols, command.uid)
         undo.callback(terminal.close)
         try:
-            argv, leader = terminal.wrap([command.command, *command.args])
-            slave = terminal.slave
-            self._child = _spawn(argv, (slave, slave, slave), command, environment, leader)
+            stdio = (terminal.slave,) * 3
+            if launched:
+                self._child = _launch(stdio, command, environment)
+            else:
+                argv, leader = terminal.wrap([command.command, *command.args])
+                self._child = _spawn(argv, stdio, command, environment, leader)
         finally:
             terminal.close_slave()
         self._terminal = terminal
@@ -353,8 +407,89 @@ def _spawn(
         cwd=command.working_dir or None,
         env=environment,
         start_new_session=leader,
-        user=command.uid or None,
-        group=command.gid or None,
-        # A user or group that is given up must not be kept through a supplementary group.
-        extra_groups=[] if command.uid or command.gid else None,
     )
+
+
+def _is_launched(command: Command) -> bool:
+    """Whether the command needs :mod:`.local_launch` to become what it is."""
+    return bool(command.uid or command.gid) or isinstance(command, LoginCommand)
+
+
+def _launch(
+    stdio: tuple[int, int, int], command: Command, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Spawn the command by way of :mod:`.local_launch`; return when it runs.
+
+    Raises:
+        OSError: What the launcher met; its filename is the working directory if it was that.
+        StartError: The launcher itself could not be started, or has ended.
+    """
+    login = command if isinstance(command, LoginCommand) else None
+    program = os.fsencode(command.command)
+    directories = [] if os.sep in command.command else os.get_exec_path(environment)
+    request = {
+        # Encoded here: the launcher ignores what Python's environment says about encodings.
+        "programs": [os.path.join(os.fsencode(d), program) for d in directories] or [program],
+        "argv": [os.fsencode(word) for word in (command.command, *command.args)],
+        "environment": {
+            os.fsencode(name): os.fsencode(value) for name, value in environment.items()
+        },
+        "uid": command.uid,
+        "gid": command.gid,
+        # A user or group that is given up must not be kept through a supplementary group.
+        "groups": list(login.groups) if login else [],
+        "home": os.fsencode(login.home if login else ""),
+        "working_dir": os.fsencode(command.working_dir),
+        "terminal": command.tty,
+    }
+    with (
+        contextlib.ExitStack() as launchers,
+        contextlib.ExitStack() as sender,
+        contextlib.ExitStack() as receiver,
+    ):
+        request_reader, request_writer = _pipe(launchers, sender)
+        answer_reader, answer_writer = _pipe(receiver, launchers)
+        try:
+            child = subprocess.Popen(
+                # Isolated (-I) and without site (-S): Python's own library is all it imports.
+                [
+                    *(sys.executable or "", "-I", "-S", local_launch.__file__),
+                    *(str(request_reader), str(answer_writer)),
+                ],
+                stdin=stdio[0],
+                stdout=stdio[1],
+                stderr=stdio[2],
+                pass_fds=(request_reader, answer_writer),
+                start_new_session=True,
+            )
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise StartError(f"cannot start Python to change the user: {error}") from error
+        try:
+            launchers.close()
+            # Broken when the launcher has ended, which the answer tells.
+            with (
+                contextlib.suppress(BrokenPipeError),
+                open(request_writer, "wb", closefd=False) as writer,
+            ):
+                writer.write(marshal.dumps(request))
+            sender.close()
+            with open(answer_reader, "rb", closefd=False) as reader:
+                answer = reader.read()
+            if answer != local_launch.READY:
+                raise _launch_failure(answer, command)
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+    return child
+
+
+def _launch_failure(answer: bytes, command: Command) -> Exception:
+    """Return the error that the launcher tells of."""
+    step, _, number = answer.removeprefix(local_launch.READY).partition(b" ")
+    if not number:
+        return StartError("the Python that was to change the user has ended")
+    filename = command.working_dir if step == b"chdir" else None
+    return OSError(int(number), os.strerror(int(number)), filename)
