@@ -61,6 +61,7 @@ PRINTED = {
     'run(["uname", "-s"]': r"Linux\nLOUDER\n",
     'spawn("cat"': r"there is\n",
     'id="work"': r"True True\n",
+    "access = Access(": r"",
 }
 
 
