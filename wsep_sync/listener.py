@@ -1,16 +1,32 @@
-"""A threaded HTTP server for the WSGI application: :class:`Listener`."""
+"""A threaded HTTP server for the WSGI application: :class:`Listener`.
+
+It reads one request from each connection, and of that the head alone: what follows is a WebSocket
+or nothing. Whoever can reach the port can talk to what is here, before anybody has asked for a
+token, so everything has a bound: the connections that are open at once, the time and the bytes
+that a head may take, and its number of headers. h11 says what is a head.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import http
+import io
 import logging
+import os
 import socket
-import socketserver
 import sys
 import threading
-from typing import IO, TYPE_CHECKING, Any, cast
-from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+from wsgiref.handlers import SimpleHandler
 
+import h11
+
+from .access import Refusal
+from .log import log, log_event
 from .wakeup import READ, Wakeup, wait_for
 from .wsgi import UPGRADED
 
@@ -22,33 +38,90 @@ if TYPE_CHECKING:
 
 __all__ = ["Listener"]
 
-_log = logging.getLogger("wsep_sync")
+# Connections that wait in the kernel to be accepted.
+_BACKLOG = 128
 
-# Seconds for a client to send the next piece of its request's head, and for TLS to be set up.
-_HEAD_TIMEOUT = 10.0
+# Bytes that are received at once.
+_RECEIVE_SIZE = 1 << 16
+
+# Seconds for a client to take a response that is not a WebSocket.
+_RESPONSE_TIMEOUT = 10.0
+
+# Seconds, and bytes, that a client may go on to send when it has been answered.
+_LINGER_TIMEOUT = 1.0
+_LINGER_SIZE = 1 << 22
+
+# Connections that were refused and linger; a new one pushes the oldest out.
+_MAX_REFUSED = 64
+
+# Seconds until accept() is tried again when it failed. The descriptors that another part of this
+# process, or another process, gives back do not wake anybody here.
+_PAUSE = 1.0
+
+# What a machine has too little of.
+_SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+# Seconds between two log lines about the same thing.
+_LOG_INTERVAL = 1.0
 
 
-class Listener(socketserver.ThreadingMixIn, WSGIServer):
+class _Connection:
+    """A TCP connection that has a thread.
+
+    Attributes:
+        sock: Closed by the thread, or by the WebSocket that it becomes.
+        in_head: The request's head has not come to its end.
+    """
+
+    def __init__(self, sock: socket.socket, address: Any) -> None:
+        self.sock = sock
+        self.address = address
+        self.in_head = True
+
+    def cut(self) -> None:
+        """Wake the thread: its socket comes to an end."""
+        with contextlib.suppress(OSError):
+            # The plain socket's: SSLSocket.shutdown takes TLS off under a thread's hands.
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+
+class Listener:
     """Listens on a TCP port and runs a WSGI application, each connection in its own thread.
 
     The socket listens when the constructor returns. :meth:`serve_forever` accepts connections
-    until :meth:`shutdown`; :meth:`server_close` then ends those that are open. Used as a context
-    manager, it does the last by itself.
+    until :meth:`shutdown`, :meth:`drain` or :meth:`server_close`; the last also ends those that
+    are open. Used as a context manager, it does that by itself.
+
+    A connection has one request, and is closed after the response unless it becomes a WebSocket:
+    for that, the application finds the socket in its environment as ``werkzeug.socket``, and says
+    so with :data:`.UPGRADED`. The content of other requests is not read, and ``wsgi.input`` is
+    empty.
+
+    What is not allowed is answered with a status and a line of text, and logged, at most once a
+    second for each reason: 400, 414, 431, 501 or 505 for a head that is malformed or too long,
+    408 for one that is not there in time, 503 for a connection too many. A client that is to
+    speak TLS, and has not done so yet, is told nothing.
 
     Args:
         app: The application.
         host: Address or name to listen on; one with a colon in it is IPv6.
         port: Port to listen on; 0 picks a free one.
+        sock: Listen on this instead: a TCP or Unix socket that listens already (see
+            :func:`.systemd.listen_sockets`). Owned, and made non-blocking.
         ssl_context: Speak TLS with this.
+        max_connections: Connections that are served at once.
+        head_timeout: Seconds for a client to set up TLS and send its request's head.
+        max_head: Bytes of a head, from the request line to the empty line.
+        max_headers: Header lines of a head.
+
+    Attributes:
+        server_address: What the socket is bound to, as :meth:`socket.socket.getsockname` says it.
+        server_port: The port; 0 of a Unix socket.
 
     Raises:
         OSError: The address cannot be listened on.
+        ValueError: ``sock`` is no stream socket that listens.
     """
-
-    daemon_threads = False
-    block_on_close = True
-    allow_reuse_address = True
-    request_queue_size = 128
 
     def __init__(
         self,
@@ -56,131 +129,507 @@ class Listener(socketserver.ThreadingMixIn, WSGIServer):
         host: str = "127.0.0.1",
         port: int = 0,
         *,
+        sock: socket.socket | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        max_connections: int = 512,
+        head_timeout: float = 10.0,
+        max_head: int = 65_536,
+        max_headers: int = 100,
     ) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._app = app
         self._ssl_context = ssl_context
+        self._max_connections = max_connections
+        self._head_timeout = head_timeout
+        self._max_head = max_head
+        self._max_headers = max_headers
         self._wakeup = Wakeup()  # ends serve_forever
-        self._lock = threading.Lock()  # guards _connections
-        self._connections: set[socket.socket] = set()
-        super().__init__((host, port), _Handler)
-        self.set_app(app)
-
-    def server_bind(self) -> None:
-        # Not HTTPServer's, which looks its own name up in the DNS and may wait for that.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-        self.setup_environ()
+        self._freed = Wakeup()  # a connection has ended, and may have left a descriptor
+        # Guards all below, and the sockets of the connections while they are replaced and closed.
+        self._changed = threading.Condition()
+        self._connections: set[_Connection] = set()
+        self._accepting = False  # serve_forever runs
+        self._draining = False
+        self._cut = False  # connections were cut rather than ended by themselves
+        self._logged: dict[str, tuple[float, int]] = {}  # by reason: when, and what was left out
+        # Atomic; set before _wakeup.
+        self._stopping = False
+        # When to close them, and the connections that were refused. The accepting thread's own.
+        self._refused: deque[tuple[float, socket.socket]] = deque()
+        self._socket = _listening_socket(host, port) if sock is None else _checked(sock)
+        self._socket.setblocking(False)  # what poll() has seen may be gone when it is accepted
+        self.server_address: Any = self._socket.getsockname()
+        tcp = self._socket.family in (socket.AF_INET, socket.AF_INET6)
+        self.server_port: int = self.server_address[1] if tcp else 0
 
     @property
     def url(self) -> str:
-        """The URL that a client on this machine connects to."""
-        host = str(self.server_address[0])
-        host = f"[{host}]" if ":" in host else host
-        return f"{'wss' if self._ssl_context else 'ws'}://{host}:{self.server_port}"
+        """The URL that a client on this machine connects to; ``unix:PATH`` of a Unix socket."""
+        if not isinstance(self.server_address, tuple):
+            # unix(7): an abstract name begins with a NUL, and is bytes in Python.
+            return f"unix:{os.fsdecode(self.server_address)}".replace("\0", "@", 1)
+        scheme = "wss" if self._ssl_context else "ws"
+        return f"{scheme}://{_host_and_port(self.server_address)}"
 
-    def serve_forever(self, poll_interval: float = 0.5) -> None:  # noqa: ARG002 - the base's
-        """Accept connections until :meth:`shutdown`."""
-        while True:
-            # Not socketserver's loop, which looks only every so often whether it is to end.
-            if wait_for(self.socket.fileno(), READ, self._wakeup):
-                self._handle_request_noblock()  # type: ignore[attr-defined]
-            else:
-                return
+    @property
+    def connections(self) -> int:
+        """How many connections are being served."""
+        with self._changed:
+            return len(self._connections)
+
+    def serve_forever(self) -> None:
+        """Accept connections until :meth:`shutdown`, :meth:`drain` or :meth:`server_close`.
+
+        Should accepting fail, as it does when the process has no descriptors left, it is logged,
+        and tried again when a connection has ended, and every second.
+        """
+        with self._changed:
+            self._accepting = True
+        try:
+            self._accept_until_stopped()
+        finally:
+            while self._refused:
+                _drop(self._refused.popleft()[1])
+            with self._changed:
+                self._accepting = False
+                self._changed.notify_all()
 
     def shutdown(self) -> None:
         """Let :meth:`serve_forever` return. Does not block; may be called from any thread."""
+        self._stopping = True
         self._wakeup.set()
+
+    def drain(self, timeout: float) -> bool:
+        """Stop listening, and wait until the connections that are open have ended by themselves.
+
+        Those that have not sent all of their request's head are cut. New ones are refused by the
+        kernel; but whoever else has the socket, as systemd does, goes on to listen.
+
+        May be called from any thread but the one in :meth:`serve_forever`. :meth:`server_close`
+        ends the wait.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether all have ended by themselves.
+        """
+        self._stop_listening()
+        with self._changed:
+            self._draining = True
+            for connection in self._connections:
+                if connection.in_head:
+                    connection.cut()
+            self._changed.wait_for(lambda: self._cut or not self._connections, timeout)
+            return not self._cut and not self._connections
 
     def server_close(self) -> None:
         """Stop listening, cut the connections that are open, and wait for their threads.
 
         Blocks until the commands that were running have ended: some 2 seconds for one that
-        ignores SIGTERM.
+        ignores SIGTERM. May be called from any thread, and again.
         """
-        self.socket.close()
-        with self._lock:
+        self._stop_listening()
+        with self._changed:
+            self._draining = True
             for connection in self._connections:
-                with contextlib.suppress(OSError):
-                    # The plain socket's: SSLSocket.shutdown takes TLS off under a thread's hands.
-                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
-        super().server_close()
+                self._cut = True
+                connection.cut()
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._connections)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            self._connections.add(request)
-        super().process_request(request, client_address)
+    def __enter__(self) -> Listener:
+        return self
 
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._connections.discard(request)
-        super().shutdown_request(request)
+    def __exit__(self, *_: object) -> None:
+        self.server_close()
 
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        request.settimeout(_HEAD_TIMEOUT)
-        if self._ssl_context is None:
-            super().finish_request(request, client_address)
-            return
-        tls = self._ssl_context.wrap_socket(request, server_side=True)
-        with self._lock:
-            self._connections.add(tls)
+    def _stop_listening(self) -> None:
+        self.shutdown()
+        with self._changed:
+            # Not under the hands of the thread that accepts, which has been told to end.
+            self._changed.wait_for(lambda: not self._accepting)
+            self._socket.close()
+
+    # The thread in serve_forever. Nothing here may block: everybody would wait.
+
+    def _accept_until_stopped(self) -> None:
+        failing = False
+        while not self._stopping:
+            if failing:
+                self._freed.clear()
+            elif not wait_for(self._socket.fileno(), READ, self._wakeup, self._close_refused()):
+                continue
+            try:
+                sock, address = self._socket.accept()
+            except (BlockingIOError, ConnectionError):
+                failing = False  # whoever it was is gone, or another process has taken it
+            except OSError as error:
+                # The connection stays in the kernel's queue, and the socket readable: to ask
+                # again at once, and again, would take all of a processor.
+                if not failing:
+                    failing = True  # ask once more, now that _freed cannot be missed
+                    self._log_failure("accepting connections", error)
+                    while self._refused:
+                        _drop(self._refused.popleft()[1])
+                    continue
+                wait_for(self._freed.fileno(), READ, self._wakeup, _PAUSE)
+            else:
+                failing = False
+                self._take(sock, address)
+
+    def _take(self, sock: socket.socket, address: Any) -> None:
+        connection = _Connection(sock, address)
         try:
-            super().finish_request(tls, client_address)
+            with self._changed:
+                full = len(self._connections) >= self._max_connections
+                if not full:
+                    self._connections.add(connection)
+            if full:
+                self._refuse(connection, f"{self._max_connections} connections are open")
+                return
+            # Ends with the connection, which server_close cuts and waits for. No daemon: it runs
+            # commands, whose end it has to see to.
+            threading.Thread(target=self._run, args=(connection,), name="wsep-connection").start()
+        except (RuntimeError, MemoryError) as error:  # from Thread.start
+            self._forget(connection)
+            self._refuse(connection, str(error))
+        except BaseException:  # Ctrl-C
+            self._forget(connection)
+            sock.close()
+            raise
+
+    def _refuse(self, connection: _Connection, reason: str) -> None:
+        sock = connection.sock
+        self._log("refusal", _name(connection.address), status="503", reason=reason)
+        if self._ssl_context is not None:
+            sock.close()
+            return
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            sock.send(_TOO_MANY)
+            sock.shutdown(socket.SHUT_WR)
+        # Were it closed now, the kernel would answer the request that is on its way with a reset,
+        # for which many a client forgets the response it has got (RFC 9112, section 9.6). So it is
+        # kept for a while, but not read: that would take a thread, or all of this one's time.
+        if len(self._refused) == _MAX_REFUSED:
+            _drop(self._refused.popleft()[1])
+        self._refused.append((time.monotonic() + _LINGER_TIMEOUT, sock))
+
+    def _close_refused(self) -> float | None:
+        """Close those whose time has come; return the seconds until that of the next."""
+        while self._refused:
+            rest = self._refused[0][0] - time.monotonic()
+            if rest > 0:
+                return rest
+            _drop(self._refused.popleft()[1])
+        return None
+
+    # The connections' threads.
+
+    def _run(self, connection: _Connection) -> None:
+        with self._changed:
+            if connection not in self._connections:
+                return  # what started this thread was interrupted
+        try:
+            self._serve(connection)
+        except OSError as error:
+            if error.errno in _SHORTAGE:
+                self._log_failure("serving a connection", error)
+            else:  # a client that breaks off is daily life
+                log.debug("connection from %s ended", _name(connection.address), exc_info=True)
+        except Exception:
+            log.exception("internal error in a connection from %s", _name(connection.address))
         finally:
-            with self._lock:
-                self._connections.discard(tls)
-            tls.close()
+            self._forget(connection, close=True)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        # A client that breaks off is daily life; anything else is a bug, and is shown as one.
-        daily = isinstance(sys.exc_info()[1], OSError)
-        level = logging.DEBUG if daily else logging.ERROR
-        _log.log(level, "connection from %s ended", client_address, exc_info=True)
+    def _forget(self, connection: _Connection, close: bool = False) -> None:
+        with self._changed:
+            if close:
+                connection.sock.close()
+            self._connections.discard(connection)
+            self._changed.notify_all()
+        self._freed.set()
 
+    def _serve(self, connection: _Connection) -> None:
+        deadline = time.monotonic() + self._head_timeout
+        with contextlib.suppress(OSError):  # a Unix socket has no such option
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._ssl_context is not None and not self._start_tls(connection, deadline):
+            return
+        sock = connection.sock
+        try:
+            request = self._read_head(sock, deadline)
+            environ = self._environ(connection, request)
+        except Refusal as refusal:
+            self._log_refusal(connection, refusal)
+            _send(sock, _response(refusal))
+            _linger(sock)
+            return
+        with self._changed:
+            if self._draining:
+                return
+            connection.in_head = False
+        sock.settimeout(None)
+        response = _Response(sock, environ)
+        response.run(self._app)
+        if response.sent:
+            _linger(sock)
 
-class _Handler(WSGIRequestHandler):
-    """One connection: one request, which for us is the upgrade."""
+    def _start_tls(self, connection: _Connection, deadline: float) -> bool:
+        assert self._ssl_context is not None
+        with self._changed:  # it takes the descriptor out of one socket and puts it into another
+            connection.sock = tls = self._ssl_context.wrap_socket(
+                connection.sock, server_side=True, do_handshake_on_connect=False
+            )
+        try:
+            tls.settimeout(_rest(deadline))
+            tls.do_handshake()
+        except TimeoutError:
+            self._log_refusal(connection, _too_slow())
+            return False
+        return True
 
-    server: Listener
-    disable_nagle_algorithm = True
+    def _read_head(self, sock: socket.socket, deadline: float) -> h11.Request:
+        """Read a request's head.
 
-    def get_environ(self) -> dict[str, Any]:
-        environ = super().get_environ()
-        # Where simple-websocket looks for the socket.
-        environ["werkzeug.socket"] = self.connection
+        Raises:
+            Refusal: The client is to be told that this is none.
+            OSError: The connection broke, or ended.
+        """
+        parser = h11.Connection(h11.SERVER, self._max_head)
+        size = 0
+        try:
+            while (request := parser.next_event()) is h11.NEED_DATA:
+                if size == self._max_head:
+                    _refuse_long_head(parser)
+                sock.settimeout(_rest(deadline))
+                data = sock.recv(min(_RECEIVE_SIZE, self._max_head - size))
+                if not data:
+                    raise ConnectionAbortedError("the client went before the end of its head")
+                size += len(data)
+                parser.receive_data(data)
+            assert isinstance(request, h11.Request)
+            if len(request.headers) > self._max_headers:
+                raise Refusal(_status(431), f"more than {self._max_headers} headers\n")
+            if not request.http_version.startswith(b"1."):
+                raise Refusal(_status(505), "HTTP/1.1 only\n")
+            # RFC 6455, section 4.1: a client sends nothing until it has the response. What came
+            # with the head would be lost, and content that is to come would be taken for frames.
+            upgrade = any(name == b"upgrade" for name, _ in request.headers)
+            if upgrade and (
+                not isinstance(parser.next_event(), h11.EndOfMessage) or parser.trailing_data[0]
+            ):
+                raise Refusal(_status(400), "bytes behind the head of an upgrade\n")
+        except TimeoutError as error:
+            raise _too_slow() from error
+        except h11.RemoteProtocolError as error:
+            # Not with h11's words, which quote the request: they are logged.
+            raise Refusal(_status(error.error_status_hint), "malformed head\n") from error
+        return request
+
+    def _environ(self, connection: _Connection, request: h11.Request) -> dict[str, Any]:
+        """Return what PEP 3333 wants to know of a request."""
+        target = request.target.decode("ascii")
+        if not target.startswith("/"):
+            # RFC 9112, section 3.2: the other forms are for proxies, and for OPTIONS.
+            raise Refusal(_status(400), "the request's target is no path\n")
+        path, _, query = target.partition("?")
+        environ = {
+            "REQUEST_METHOD": request.method.decode("ascii"),
+            "SCRIPT_NAME": "",
+            "PATH_INFO": unquote(path, "latin-1"),
+            "QUERY_STRING": query,
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": str(self.server_port),
+            "SERVER_PROTOCOL": f"HTTP/{request.http_version.decode('ascii')}",
+            # Where simple-websocket looks for the socket.
+            "werkzeug.socket": connection.sock,
+        }
+        if self._ssl_context is not None:
+            environ["HTTPS"] = "on"  # for wsgiref, whence wsgi.url_scheme
+        if isinstance(self.server_address, tuple):
+            environ["SERVER_NAME"] = str(self.server_address[0])
+            environ["REMOTE_ADDR"] = str(connection.address[0])
+            environ["REMOTE_PORT"] = str(connection.address[1])
+        for raw_name, raw_value in request.headers:
+            name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
+            # X_Y would pass for X-Y. And the content is not read, so there is none.
+            if "_" in name or name in ("content-length", "content-type", "transfer-encoding"):
+                continue
+            key = f"HTTP_{name.upper().replace('-', '_')}"
+            environ[key] = f"{environ[key]},{value}" if key in environ else value
         return environ
 
-    def handle(self) -> None:
-        self.raw_requestline = self.rfile.readline(65537)
-        if len(self.raw_requestline) > 65536:
-            self.requestline = self.request_version = self.command = ""
-            self.send_error(414)
-            return
-        if not self.parse_request():
-            return
-        environ = self.get_environ()
-        stdin, stdout = cast("IO[bytes]", self.rfile), cast("IO[bytes]", self.wfile)
-        handler = _Response(stdin, stdout, self.get_stderr(), environ, multithread=True)
-        handler.request_handler = self
-        handler.run(self.server.get_app())  # type: ignore[arg-type]
+    # What is logged.
 
-    def log_message(self, format: str, *args: object) -> None:
-        _log.debug("%s: " + format, self.client_address, *args)
+    def _log_refusal(self, connection: _Connection, refusal: Refusal) -> None:
+        status, reason = refusal.status[:3], refusal.text.strip()
+        self._log("refusal", _name(connection.address), status=status, reason=reason)
+
+    def _log_failure(self, what: str, error: OSError) -> None:
+        self._log("failure", "", reason=f"{what}: {error.strerror}")
+
+    def _log(self, event: str, peer: str, **fields: str) -> None:
+        """Log a warning, unless there was one just now of which only the peer was another."""
+        key, now = "".join(fields.values()), time.monotonic()
+        with self._changed:
+            last, left_out = self._logged.get(key, (-_LOG_INTERVAL, 0))
+            if now - last < _LOG_INTERVAL:
+                self._logged[key] = (last, left_out + 1)
+                return
+            self._logged[key] = (now, 0)
+        log_event(logging.WARNING, event, peer=peer, **fields, left_out=left_out or None)
 
 
-class _Response(ServerHandler):
-    """Sends what the application returns, unless the request has become a WebSocket."""
+class _Response(SimpleHandler):
+    """Runs the application and sends what it returns, unless it has made a WebSocket of it.
 
-    request_handler: _Handler
+    Attributes:
+        sent: There was a response, and all of it is sent.
+    """
+
+    # Else it is the process's own, in which HTTP_AUTHORIZATION would pass for a header.
+    os_environ: dict[str, str] = {}  # noqa: RUF012 - the base's
+    http_version = "1.1"
+    environ: dict[str, Any]
     status: str
     headers: Headers
 
+    def __init__(self, sock: socket.socket, environ: dict[str, Any]) -> None:
+        super().__init__(io.BytesIO(), io.BytesIO(), sys.stderr, environ)
+        self.sent = False
+        self._sock = sock
+        self._unsent = bytearray()
+
     def cleanup_headers(self) -> None:
         super().cleanup_headers()
+        self.headers["Connection"] = "close"
         if self.status.startswith("426"):  # RFC 9110, section 15.5.22
             self.headers["Connection"] = "Upgrade, close"
             self.headers["Upgrade"] = "websocket"
 
     def finish_response(self) -> None:
-        if not getattr(self, "environ", {}).get(UPGRADED):
+        if not self.environ.get(UPGRADED):
             super().finish_response()
+            self.sent = True
+
+    def finish_content(self) -> None:
+        super().finish_content()
+        self._flush()
+
+    def _write(self, data: bytes) -> None:
+        self._unsent += data
+
+    def _flush(self) -> None:
+        try:
+            _send(self._sock, self._unsent)
+        except OSError as error:
+            # For which run() knows that it is the client's doing.
+            raise ConnectionAbortedError(str(error)) from error
+        self._unsent.clear()
+
+    def handle_error(self) -> None:
+        # No variable for the error, whose traceback has this frame: they would keep each other.
+        if getattr(sys.exc_info()[1], "errno", None) in _SHORTAGE:
+            raise  # which ends the connection; a traceback for each of them would flood the log
+        super().handle_error()
+
+    def log_exception(self, exc_info: Any) -> None:
+        log.error("internal error in the application", exc_info=exc_info)
+
+
+def _listening_socket(host: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        # A port whose last connections are in TIME_WAIT is free.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _checked(sock: socket.socket) -> socket.socket:
+    families = socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", None)
+    if sock.family not in families or sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"neither a TCP nor a Unix stream socket: {sock!r}")
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ValueError(f"a socket that does not listen: {sock!r}")
+    return sock
+
+
+def _host_and_port(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _name(address: Any) -> str:
+    """Name a peer for the log; one on a Unix socket has no name."""
+    return _host_and_port(address) if isinstance(address, tuple) else ""
+
+
+def _rest(deadline: float) -> float:
+    rest = deadline - time.monotonic()
+    if rest <= 0:
+        raise TimeoutError("the head took too long")
+    return rest
+
+
+def _too_slow() -> Refusal:
+    return Refusal(_status(408), "the head took too long\n")
+
+
+def _refuse_long_head(parser: h11.Connection) -> None:
+    # Nothing of it is parsed yet.
+    if b"\n" in parser.trailing_data[0]:
+        raise Refusal(_status(431), "the head is too long\n")
+    raise Refusal(_status(414), "the request line is too long\n")
+
+
+def _status(code: int) -> str:
+    return f"{code} {http.HTTPStatus(code).phrase}"
+
+
+def _response(refusal: Refusal) -> bytes:
+    head = (
+        f"HTTP/1.1 {refusal.status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(refusal.text)}\r\nConnection: close\r\n\r\n"
+    )
+    return f"{head}{refusal.text}".encode("ascii")
+
+
+def _send(sock: socket.socket, data: bytes | bytearray) -> None:
+    sock.settimeout(_RESPONSE_TIMEOUT)  # for all of it
+    sock.sendall(data)
+
+
+def _linger(sock: socket.socket) -> None:
+    """Say that this was all, and read what the client still sends, within bounds.
+
+    Else the kernel would answer that with a reset, for which the client might forget the response
+    it has got (RFC 9112, section 9.6).
+    """
+    deadline = time.monotonic() + _LINGER_TIMEOUT
+    buffer = bytearray(_RECEIVE_SIZE)
+    size = 0
+    # The plain socket's methods, below TLS.
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_WR)
+        while size < _LINGER_SIZE:
+            sock.settimeout(_rest(deadline))
+            received = socket.socket.recv_into(sock, buffer)
+            if not received:
+                return
+            size += received
+
+
+def _drop(sock: socket.socket) -> None:
+    """Close a connection that was refused; what its client has sent is taken first."""
+    with contextlib.suppress(OSError):
+        sock.recv(_RECEIVE_SIZE)
+    sock.close()
+
+
+_TOO_MANY = _response(Refusal(_status(503), "too many connections\n"))
