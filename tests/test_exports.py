@@ -23,6 +23,8 @@ PROMISED = {
     "LocalExecer",
     "Process",
     "RemoteExecer",
+    "RestrictedExecer",
+    "UserExecer",
     "connect",
     # The server.
     "Options",

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsep_sync import Command, ProtocolError, StartError, messages
-from wsep_sync.errors import StartOSError, start_error
+from wsep_sync.errors import StartOSError, not_allowed, start_error
 from wsep_sync.messages import (
     FEATURES,
     MAX_BODY,
@@ -674,6 +674,15 @@ def test_a_failure_without_an_errno_keeps_its_words() -> None:
     assert type(again) is StartError
     assert "no command" in str(again)
     assert str(start_error_from_reason("", Command("x")))
+
+
+def test_a_refusal_keeps_its_words() -> None:
+    reason = start_failure(not_allowed("/bin/sh"), Command("/bin/sh"))
+    assert reason == "start command: exec /bin/sh: not allowed"
+    again = start_error_from_reason(reason, Command("/bin/sh"))
+    assert isinstance(again, PermissionError)
+    assert str(again) == str(not_allowed("/bin/sh"))
+    assert (again.errno, again.strerror) == (errno.EACCES, "Not allowed")
 
 
 @pytest.mark.parametrize(

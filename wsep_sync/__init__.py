@@ -38,6 +38,7 @@ from .errors import (
 )
 from .local import LocalExecer
 from .messages import Command
+from .policy import RestrictedExecer, UserExecer
 from .process import Execer, Process
 from .remote import RemoteExecer, connect
 from .server import Options, Server, serve
@@ -83,6 +84,7 @@ __all__ = [
     "Process",
     "ProtocolError",
     "RemoteExecer",
+    "RestrictedExecer",
     "Server",
     "Session",
     "SessionClosed",
@@ -91,6 +93,7 @@ __all__ = [
     "State",
     "TimeoutExpired",
     "TransportClosed",
+    "UserExecer",
     "WsepError",
     "call",
     "check_call",

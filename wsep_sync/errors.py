@@ -43,6 +43,7 @@ __all__ = [
     "TransportClosed",
     "WsepError",
     "copy_error",
+    "not_allowed",
     "start_error",
 ]
 
@@ -147,6 +148,11 @@ _START_ERRORS: dict[int, type[StartOSError]] = {
 def start_error(errno: int, filename: str | None) -> StartError:
     """Return the :class:`StartError` that fits an errno, ready to be raised."""
     return _START_ERRORS.get(errno, StartOSError)(errno, os.strerror(errno), filename)
+
+
+def not_allowed(filename: str) -> StartError:
+    """Return the error of a command that was refused, and not for want of a file's permission."""
+    return StartPermissionError(_errno.EACCES, "Not allowed", filename)
 
 
 class ExitError(WsepError):

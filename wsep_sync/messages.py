@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
 
-from .errors import ProtocolError, StartError, start_error
+from .errors import ProtocolError, StartError, not_allowed, start_error
 
 __all__ = [
     "FEATURES",
@@ -425,7 +425,10 @@ def start_failure(error: StartError, command: Command) -> str:
 
 def start_error_from_reason(reason: str, command: Command) -> StartError:
     """Return the error that a server's close reason tells of."""
-    number = _ERRNO_WORDS.get(reason.rpartition(": ")[2].lower())
+    cause = reason.rpartition(": ")[2].lower()
+    if cause == "not allowed":
+        return not_allowed(command.command)
+    number = _ERRNO_WORDS.get(cause)
     if number is None:
         return StartError(reason or "the server gave no reason")
     chdir = "chdir " in reason.partition(": ")[2][:6]
