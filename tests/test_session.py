@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -52,6 +53,8 @@ from wsep_sync.session import Session, State
 from wsep_sync.terminal import GhosttyTerminal, RingTerminal
 from wsep_sync.transports.memory import memory_pair
 from wsep_sync.wsgi import application
+
+WATCHING = Options(read_only=True)
 
 STUBBORN = "trap '' HUP TERM; echo ready; while :; do sleep 0.1; done"
 
@@ -639,8 +642,8 @@ def test_snapshot(sessions: Hub) -> None:
     assert sessions.server.session_count() == 1
 
 
-def request(sessions: Hub, method: str, path: str) -> tuple[int, bytes]:
-    parts = urlsplit(sessions.url)
+def request(sessions: Hub, method: str, path: str, url: str = "") -> tuple[int, bytes]:
+    parts = urlsplit(url or sessions.url)
     with contextlib.closing(
         http.client.HTTPConnection(parts.hostname, parts.port, timeout=SECONDS)
     ) as connection:
@@ -694,6 +697,124 @@ def test_sessions_over_http(sessions: Hub) -> None:
         assert request(sessions, "DELETE", "/sessions/" + quote(id, safe=""))[0] == 404
         assert clients[id].exit_code() == -1
         gone(clients[id].process.pid)
+
+
+# Watching
+
+
+@contextlib.contextmanager
+def watching(options: Options | None = None) -> Iterator[tuple[Hub, str]]:
+    """A server, and the URL where its clients can only watch."""
+    server = Server()
+    with (
+        serving(Listener(application(server, LocalExecer(), WATCHING))) as other,
+        hub(options=options, server=server) as sessions,
+    ):
+        yield sessions, other.url
+
+
+def test_who_watches_sees_everything_and_does_nothing() -> None:
+    with watching() as (sessions, url):
+        client = sessions.attach("x")
+        client.run(b"echo set$((1 + 1))", b"set2")
+        first = sessions.attach("x", rows=10, cols=20, url=url)
+        assert first.process.reattached
+        assert first.process.pid == client.process.pid
+        first.until(b"set2")
+        first.type(b"echo typed\r")
+        first.process.resize(11, 21)
+        first.process.send_signal(signal.SIGTERM)
+        first.process.send_signal(signal.SIGHUP)
+        first.process.kill()
+        first.process.stdin.close()
+        second = sessions.attach("x", rows=12, cols=22, url=url)
+        second.until(b"set2")
+        assert [s.clients for s in sessions.server.sessions()] == [3]
+        first.leave()
+        sessions.left(but=2)  # and all that the first had sent has arrived
+        client.run(b"stty size", b"24 80\r\n")
+        client.run(b"echo still$((1 + 1))", b"still2")
+        second.until(b"24 80\r\n")
+        second.until(b"still2")
+        assert b"typed" not in client.got + second.got
+        client.type(b"exit 3\r")
+        assert client.exit_code() == second.exit_code() == 3
+
+
+def test_who_watches_starts_nothing() -> None:
+    with watching() as (sessions, url):
+        for command, words in [
+            (session("x"), "there is no session 'x'"),
+            (replace(session("x"), id=""), "nothing to watch but sessions"),
+            (Command("echo"), "nothing to watch but sessions"),
+            (Command("echo", id="x"), "nothing to watch but sessions"),
+        ]:
+            with pytest.raises(StartError, match=f"read-only: .*{words}"):
+                sessions.start(command, url)
+        assert sessions.server.session_count() == 0
+        client = sessions.attach("x")
+        sessions.attach("x", url=url).leave()
+        client.type(b"exit\r")
+        client.exit_code()
+        eventually(lambda: not sessions.server.session_count(), "the end of the session")
+        with pytest.raises(StartError, match="there is no session 'x'"):
+            sessions.start(session("x"), url)
+
+
+def test_who_watches_ends_nothing() -> None:
+    with watching() as (sessions, url):
+        client = sessions.attach("x")
+        for id in ("x", "y"):
+            status, body = request(sessions, "DELETE", f"/sessions/{id}", url)
+            assert (status, body.startswith(b"read-only")) == (403, True)
+        status, body = request(sessions, "GET", "/sessions", url)
+        assert (status, [info["id"] for info in json.loads(body)]) == (200, ["x"])
+        client.run(b"echo still$((1 + 1))", b"still2")
+
+
+def test_who_watches_keeps_a_session_alive_but_not_longer() -> None:
+    # The timeout of those who watch, 300 s, is not that of the session.
+    with watching(Options(session_timeout=0.3)) as (sessions, url):
+        client = sessions.attach("x")
+        watcher = sessions.attach("x", url=url)
+        client.leave()
+        for _ in range(3):
+            timeout_passes(sessions)
+        assert [s.id for s in sessions.server.sessions()] == ["x"]
+        watcher.leave()
+        eventually(lambda: not sessions.server.session_count(), "the session is over")
+        gone(client.process.pid)
+
+
+def test_to_watch_what_is_not_there_yet_or_any_more() -> None:
+    with local_session(tty("exit 3")) as session:
+        with pytest.raises(StartError, match="'x'"):
+            session.attach(options=WATCHING)
+        assert session.state is State.STARTING
+        client = session.attach()
+        session.wait_for_state(State.DONE, SECONDS)
+        with pytest.raises(SessionClosed):
+            session.attach(options=WATCHING)
+        close_files(client)
+
+
+def test_to_watch_what_is_being_started() -> None:
+    execer = Gate()
+    with (
+        local_session(tty("echo ready; exec sleep 1000"), execer=execer) as session,
+        Task(session.attach) as starting,
+    ):
+        assert execer.asked.wait(SECONDS)
+        with Task(lambda: session.attach(options=WATCHING)) as attaching:
+            blocked(attaching)
+            execer.opened.set()
+            watcher = attaching.result()
+        read_past(watcher.stdout, b"ready")
+        assert watcher.reattached
+        with pytest.raises(ValueError, match="70000"):
+            watcher.resize(70000, 1)
+        close_files(watcher)
+        close_files(starting.result())
 
 
 # Size and environment
@@ -808,8 +929,8 @@ os.read(0, 1)
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize("somebody", [False, True], ids=["nobody", "one who reads nothing"])
-def test_questions_that_no_terminal_is_there_to_answer(tmp_path: Path, somebody: bool) -> None:
+@pytest.mark.parametrize("who", ["nobody", "one who reads nothing", "one who only watches"])
+def test_questions_that_no_terminal_is_there_to_answer(tmp_path: Path, who: str) -> None:
     fifo, answers = tmp_path / "fifo", tmp_path / "answers"
     os.mkfifo(fifo)
     command = Command(
@@ -819,8 +940,14 @@ def test_questions_that_no_terminal_is_there_to_answer(tmp_path: Path, somebody:
         client = session.attach()
         read_past(client.stdout, b"ready")
         close_files(client)
-        # It will be given a redraw, which has no questions in it.
-        behind = session.attach() if somebody else None
+        other = None
+        if who == "one who reads nothing":
+            # It will be given a redraw, which has no questions in it.
+            other = session.attach()
+        elif who == "one who only watches":
+            # Its terminal would answer, but nobody would listen.
+            other = session.attach(options=WATCHING)
+            read_past(other.stdout, b"ready")
         fifo.write_text("go")
         eventually(
             lambda: answers.exists() and answers.read_text().count("\n") == 4, "four answers"
@@ -830,8 +957,8 @@ def test_questions_that_no_terminal_is_there_to_answer(tmp_path: Path, somebody:
         assert da2.startswith(r"b'\x1b[>")
         assert status == r"b'\x1b[0n'"
         assert position == r"b'\x1b[3;8R'"
-        if behind:
-            close_files(behind)
+        if other:
+            close_files(other)
 
 
 def test_an_attached_terminal_answers_for_itself(sessions: Hub, tmp_path: Path) -> None:

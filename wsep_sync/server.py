@@ -40,7 +40,7 @@ from .messages import (
     start_failure,
 )
 from .process import Execer, Process
-from .session import Options, Session, SessionInfo, State
+from .session import Options, Session, SessionInfo, State, nothing_to_watch
 from .streams import close_quietly
 from .transports.base import CLOSE_TIMEOUT, Buffer, Transport
 
@@ -176,6 +176,8 @@ class Server:
                     raise _ending()
                 session = self._sessions.get(command.id)
                 if session is None:
+                    if options.read_only:
+                        raise nothing_to_watch(command.id)
                     count = len(self._sessions)
                     if count >= self._max_sessions:
                         raise ProtocolError(f"start command: {count} sessions are the limit here")
@@ -236,6 +238,8 @@ class Server:
         def start(command: Command) -> Process:
             if command.tty and command.id:
                 return self._attach(command, execer, options)
+            if options.read_only:
+                raise StartError("read-only: there is nothing to watch but sessions")
             return execer.start(command)
 
         return start

@@ -31,7 +31,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from . import streams
-from .errors import SessionClosed, WsepError, copy_error
+from .errors import SessionClosed, StartError, WsepError, copy_error
 from .messages import Command, Resize
 from .process import Execer, Process
 from .terminal import Terminal, new_terminal
@@ -92,11 +92,15 @@ class Options:
         start_timeout: Seconds that a client has, once connected, to say what to run.
         log_arguments: Let the log name a command's arguments, which may be secrets, besides the
             command.
+        read_only: Let clients watch the sessions there are, and no more: what they type and
+            signal is ignored, and so is the size of their terminals; what would start a command
+            is refused. While one watches, a session has a client, and lives on.
     """
 
     session_timeout: float = 300.0
     start_timeout: float = 60.0
     log_arguments: bool = False
+    read_only: bool = False
 
     def __post_init__(self) -> None:
         for name in ("session_timeout", "start_timeout"):
@@ -196,17 +200,22 @@ class Session:
         Args:
             rows: The client's height in rows; the latest size wins. 0 by 0 leaves it.
             cols: The client's width in columns.
-            options: Says how long the session is to live when this client has left.
+            options: Says how long the session is to live when this client has left, and whether
+                it only watches.
 
         Raises:
             SessionClosed: The session is being ended, or has ended.
-            StartError: The command could not be started; every waiting client gets it.
+            StartError: The command could not be started; every waiting client gets it. Or nobody
+                has started it, and this client is only to watch.
         """
         Resize(rows, cols)  # raises what is wrong with them
-        if self._begin():
+        read_only = options is not None and options.read_only
+        if read_only:
+            self._check_begun()
+        elif self._begin():
             return self._start(rows, cols, options)
         self.wait_for_state(State.READY)
-        resized = self.resize(rows, cols)
+        resized = not read_only and self.resize(rows, cols)
         with self._lock:
             if self._state is not State.READY:
                 if not self._pid and self._error is not None:
@@ -223,6 +232,11 @@ class Session:
                 self._starting = True
                 return True
             return False
+
+    def _check_begun(self) -> None:
+        with self._lock:
+            if self._state is State.STARTING and not self._starting:
+                raise nothing_to_watch(self.command.id)
 
     def _start(self, rows: int, cols: int, options: Options | None) -> Process:
         command = self._start_command
@@ -263,9 +277,10 @@ class Session:
     def _add_client(self, options: Options | None, reattached: bool) -> _Client:
         """Make a client and register it; requires holding the lock."""
         assert self._lock.locked()
-        if options is not None:
+        read_only = options is not None and options.read_only
+        if options is not None and not read_only:
             self._timeout = max(self._timeout, options.session_timeout)
-        client = _Client(self, self._pid, reattached)
+        client = _Client(self, self._pid, reattached, read_only)
         self._clients.add(client)
         self._active = time.time()
         return client
@@ -342,11 +357,11 @@ class Session:
             self._active = time.time()
             live = False
             for client in self._clients:
-                live = client.put(data, terminal) or live
+                live = (client.put(data, terminal) and not client.read_only) or live
             if live:
                 return
-            # Nobody's terminal will see these bytes: a redraw, which is all that is sent later,
-            # has no questions in it. And the program may wait for the answer.
+            # No terminal that may answer will see these bytes: a redraw, which is all that is
+            # sent later, has no questions in it. And the program may wait for the answer.
             replies = terminal.replies(data)
             if not replies or self._deaf or self._input_size + len(replies) > _INPUT_LIMIT:
                 return
@@ -362,6 +377,8 @@ class Session:
         Queued rather than written, for a write that blocks because the command does not read
         could not be called off when its client leaves.
         """
+        if client.read_only:
+            return
         with self._lock:
             self._input_changed.wait_for(
                 lambda: (
@@ -519,12 +536,21 @@ class Session:
             )
 
 
-class _Client(Process):
-    """A session's command, as one attached client sees it."""
+def nothing_to_watch(id: str) -> StartError:
+    """Return the error of a client that is to watch a session which is not there."""
+    return StartError(f"read-only: there is no session {id!r}")
 
-    def __init__(self, session: Session, pid: int, reattached: bool) -> None:
+
+class _Client(Process):
+    """A session's command, as one attached client sees it.
+
+    If the client only watches, whatever it does but read and leave is ignored.
+    """
+
+    def __init__(self, session: Session, pid: int, reattached: bool, read_only: bool) -> None:
         self.pid = pid
         self.reattached = reattached
+        self.read_only = read_only
         self._session = session
         self.stdin = streams.buffered_writer(_ClientInput(self))
         self.stdout = streams.buffered_reader(_ClientOutput(self))
@@ -620,11 +646,13 @@ class _Client(Process):
         return done
 
     def resize(self, rows: int, cols: int) -> None:
-        self._session.resize(rows, cols)
+        Resize(rows, cols)  # raises what is wrong with them
+        if not self.read_only:
+            self._session.resize(rows, cols)
 
     def send_signal(self, signal: int) -> None:
         process = self._session._process
-        if process is not None:
+        if process is not None and not self.read_only:
             process.send_signal(signal)
 
     def wait(self, timeout: float | None = None) -> None:
@@ -659,7 +687,7 @@ class _Client(Process):
 
     def kill(self) -> None:
         process = self._session._process
-        if process is not None:
+        if process is not None and not self.read_only:
             process.kill()
 
 

@@ -69,6 +69,8 @@ def application(
             infos = [dataclasses.asdict(info) for info in server.sessions()]
             return _answer(start_response, "200 OK", json.dumps(infos), "application/json")
         if method == "DELETE" and path.startswith("/sessions/"):
+            if options is not None and options.read_only:
+                raise Refusal("403 Forbidden", "read-only: sessions can only be watched\n")
             # PEP 3333: the path's bytes, percent-decoded, as Latin-1.
             id = path.removeprefix("/sessions/").encode("latin-1").decode(errors="replace")
             if server.close_session(id, "closed by request"):
