@@ -300,6 +300,10 @@ class Proxy:
         self._do(strike)
         assert done.wait(SECONDS)
 
+    def add(self, fault: Fault) -> None:
+        """Let one more happen, from now on."""
+        self._do(lambda: self._faults.append(fault))
+
     def passed(self, direction: str, name: str) -> bytes:
         """The bodies of all messages of a kind that have passed whole, joined."""
         return b"".join(u.body for u in self.units if (u.direction, u.name) == (direction, name))
