@@ -216,6 +216,8 @@ class Listener:
         self._stop_listening()
         with self._changed:
             self._draining = True
+            if not self._connections:
+                return True
             for connection in self._connections:
                 if connection.in_head:
                     connection.cut()
