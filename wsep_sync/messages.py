@@ -429,7 +429,9 @@ def start_error_from_reason(reason: str, command: Command) -> StartError:
     if cause == "not allowed":
         return not_allowed(command.command)
     number = _ERRNO_WORDS.get(cause)
-    if number is None:
+    # A ConnectError of a server that passes commands on has the words of an errno, too; but it is
+    # not the command's, and there is no file to blame.
+    if number is None or reason.startswith("start command: cannot connect to "):
         return StartError(reason or "the server gave no reason")
     chdir = "chdir " in reason.partition(": ")[2][:6]
     return start_error(number, command.working_dir if chdir else command.command)
