@@ -39,13 +39,15 @@ def run(
 
 
 @contextlib.contextmanager
-def running(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    *arguments: str, seconds: float = SECONDS, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run the program beside the test, on pipes; it is killed if it still runs at the end."""
     for stream in ("stdin", "stdout", "stderr"):
         options.setdefault(stream, subprocess.PIPE)
     options.setdefault("env", environment())
     with subprocess.Popen([*WSEP_SYNC, *arguments], **options) as process:
-        alarm = threading.Timer(SECONDS, process.kill)  # also wakes who reads from it
+        alarm = threading.Timer(seconds, process.kill)  # also wakes who reads from it
         alarm.start()
         try:
             yield process

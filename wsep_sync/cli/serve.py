@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .. import log
+from .. import log, systemd
 from ..access import Access, is_loopback
 from ..listener import Listener
 from ..local import LocalExecer
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from ..process import Execer
 
 __all__ = ["embedded", "serve"]
+
+# How many seconds ending what runs, and then the WebSockets, may take.
+_LAST_WORDS = 5.0
 
 
 def serve(arguments: argparse.Namespace, signals: Signals) -> int:
@@ -62,6 +65,9 @@ def serve(arguments: argparse.Namespace, signals: Signals) -> int:
             arguments.host,
             arguments.port,
             ssl_context=_ssl_context(arguments),
+            sock=sockets[0] if sockets else None,
+            max_connections=arguments.max_connections,
+            head_timeout=arguments.head_timeout,
         )
     except OSError as error:
         reason = error.strerror or error
@@ -69,9 +75,11 @@ def serve(arguments: argparse.Namespace, signals: Signals) -> int:
         return 1
     with _running(listener, server):
         print(f"listening on {listener.url}", flush=True)
+        systemd.notify("READY=1")
         try:
             signals.wait(Wakeup())
         except Ended as ended:
+            systemd.notify("STOPPING=1")
             if ended.signal == signal.SIGTERM:
                 # The next signal ends the wait.
                 with contextlib.suppress(Ended):
@@ -95,6 +103,7 @@ def _running(listener: Listener, server: Server) -> Iterator[Listener]:
     with contextlib.ExitStack() as cleanup:
         cleanup.enter_context(listener)
         # Before the connections are cut, so that clients learn why.
+        cleanup.callback(listener.drain, _LAST_WORDS)
         cleanup.callback(server.close)
         # It ends when the listener is shut down. A daemon, for a signal that comes while it is
         # being started must not leave something that keeps this process.
@@ -113,7 +122,7 @@ def _running(listener: Listener, server: Server) -> Iterator[Listener]:
 def _drain(listener: Listener, server: Server, grace: float) -> None:
     """Wait until nothing runs any more, for ``grace`` seconds at most."""
     end = time.monotonic() + grace
-    if listener:
+    if listener.drain(grace):
         # Terminals with nobody attached, which run something all the same.
         server.drain(max(0.0, end - time.monotonic()))
 
@@ -121,7 +130,7 @@ def _drain(listener: Listener, server: Server, grace: float) -> None:
 def _inherited_sockets(arguments: argparse.Namespace) -> list[socket.socket]:
     """Return the socket that systemd has opened for us, if it has."""
     try:
-        sockets: list[socket.socket] = []
+        sockets = systemd.listen_sockets()
     except (OSError, ValueError) as error:
         arguments.fail(f"socket activation: {error}")
         raise
