@@ -14,7 +14,7 @@ _EXTENSIONS = """
 subjectAltName = DNS:localhost, IP:127.0.0.1, IP:::1
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
-extendedKeyUsage = serverAuth
+extendedKeyUsage = serverAuth, clientAuth
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
 """
@@ -28,11 +28,14 @@ class Certificates:
         server: Shows a certificate for ``localhost``, ``127.0.0.1`` and ``::1``.
         client: Trusts the authority that signed it, and nobody else.
         authority: The authority's own certificate, in PEM.
+        certificate, key: What the server shows; it will do for a client, too.
     """
 
     server: ssl.SSLContext
     client: ssl.SSLContext
     authority: str
+    certificate: str
+    key: str
 
 
 @functools.cache
@@ -58,7 +61,13 @@ def certificates() -> Certificates:
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(directory / "cert.pem", directory / "key.pem")
         authority = (directory / "ca.pem").read_text()
-        return Certificates(server, ssl.create_default_context(cadata=authority), authority)
+        return Certificates(
+            server,
+            ssl.create_default_context(cadata=authority),
+            authority,
+            (directory / "cert.pem").read_text(),
+            (directory / "key.pem").read_text(),
+        )
 
 
 def _openssl(arguments: str, directory: Path) -> None:

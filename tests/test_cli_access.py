@@ -1,0 +1,435 @@
+"""Access on the command line: tokens, TLS, what may be exposed, and how a server ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from certificates import certificates
+from helpers import SECONDS, Task, ends_processes, eventually, gone, sh
+from programs import (
+    WSEP_SYNC,
+    ServerProcess,
+    environment,
+    finish,
+    has_one_line,
+    run,
+    running,
+    server_process,
+)
+
+from wsep_sync import Command, ConnectError, ExitMissing, Popen, connect
+
+TOKEN = "s3cret-t0ken"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> str:
+    path = tmp_path / "token"
+    path.write_text(f"{TOKEN}\n")
+    return str(path)
+
+
+@pytest.fixture
+def cert(tmp_path: Path) -> list[str]:
+    """The options of a server that speaks TLS."""
+    found = certificates()
+    for name in ("certificate", "key", "authority"):
+        (tmp_path / f"{name}.pem").write_text(getattr(found, name))
+    return ["--tls-cert", f"{tmp_path}/certificate.pem", "--tls-key", f"{tmp_path}/key.pem"]
+
+
+# Tokens
+
+
+def test_a_token_from_a_file(token_file: str, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("another")
+    with server_process("--token-file", token_file) as (url, server):
+        notty = ["notty", "--url", url]
+        done = run(*notty, "--token-file", token_file, "--", "echo", "in")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"in\n", b"")
+        done = run(*notty, "--", "echo", "in", env=environment(WSEP_TOKEN=TOKEN))
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"in\n", b"")
+        for options in ([], ["--token-file", str(wrong)]):
+            done = run(*notty, *options, "--", "echo", "in")
+            assert (done.returncode, done.stdout) == (255, b"")
+            has_one_line(done.stderr, url, "401", "a token is needed")
+        assert server.log().count("refusal") == 2
+        assert TOKEN not in server.log()
+        assert "another" not in server.log()
+
+
+def test_a_token_from_the_environment() -> None:
+    with server_process(env=environment(WSEP_TOKEN=TOKEN)) as (url, server):
+        with pytest.raises(ConnectError) as caught:
+            connect(url)
+        assert caught.value.status == 401
+        with connect(url, token=TOKEN) as execer, execer.start(sh("env")) as process:
+            names = {line.partition(b"=")[0] for line in process.stdout}
+            assert b"PATH" in names
+            assert not names & {b"WSEP_TOKEN", b"WSEP_URL"}
+        assert TOKEN not in server.log()
+
+
+def test_faces_take_the_token_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server_process(env=environment(WSEP_TOKEN=TOKEN)) as (url, _):
+        monkeypatch.setenv("WSEP_TOKEN", TOKEN)
+        with Popen(["echo", "in"], url=url, stdout=-1) as process:
+            assert process.communicate()[0] == b"in\n"
+
+
+def test_sessions_want_the_token_too(token_file: str) -> None:
+    with server_process("--token-file", token_file) as (url, _):
+        for arguments in (["sessions"], ["kill", "s"]):
+            done = run(*arguments, "--url", url)
+            assert (done.returncode, done.stdout) == (1, b"")
+            has_one_line(done.stderr, "401")
+        with (
+            connect(url, token=TOKEN) as execer,
+            execer.start(Command("cat", tty=True, id="s")) as process,
+        ):
+            done = run("sessions", "--url", url, "--token-file", token_file)
+            assert done.stdout.startswith(b"s\t%d\t" % process.pid)
+            done = run("kill", "--url", url, "--token-file", token_file, "s")
+            assert (done.returncode, done.stderr) == (0, b"")
+            gone(process.pid)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "two words", "two\nlines", "t\xf6ken"])
+@pytest.mark.parametrize("subcommand", ["serve", "notty"])
+def test_a_file_that_holds_no_token(tmp_path: Path, content: str, subcommand: str) -> None:
+    path = tmp_path / "token"
+    path.write_text(content)
+    done = run(subcommand, "--token-file", str(path), *(["true"] if subcommand == "notty" else []))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert str(path).encode() in done.stderr
+    assert b"one line" in done.stderr
+
+
+def test_a_token_file_that_is_not_there() -> None:
+    done = run("serve", "--token-file", "/no/such/file")
+    assert done.returncode == 2
+    assert b"/no/such/file: No such file or directory" in done.stderr
+
+
+def test_a_token_is_not_sent_where_a_redirect_points() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as first,
+        socket.create_server(("127.0.0.1", 0)) as second,
+    ):
+        for sock in (first, second):
+            sock.settimeout(SECONDS)
+        target = f"ws://127.0.0.1:{second.getsockname()[1]}/"
+
+        def redirect() -> None:
+            peer, _ = first.accept()
+            with peer:
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += peer.recv(1)
+                assert TOKEN.encode() in head
+                peer.sendall(f"HTTP/1.1 302 Found\r\nLocation: {target}\r\n\r\n".encode())
+
+        with Task(redirect):
+            url = f"ws://127.0.0.1:{first.getsockname()[1]}"
+            with pytest.raises(ConnectError) as caught:
+                connect(url, token=TOKEN)
+            assert caught.value.status == 302
+            assert TOKEN not in str(caught.value)
+        second.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            second.accept()
+
+
+def test_the_server_inside_a_command_is_for_nobody_else() -> None:
+    with running("notty", "--", "sh", "-c", "echo $PPID; exec cat") as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        ports = listening_ports(pid)
+        assert len(ports) == 1
+        with pytest.raises(ConnectError) as caught:
+            connect(f"ws://127.0.0.1:{ports[0]}")
+        assert caught.value.status == 401
+        assert finish(process) == (0, b"", b"")
+
+
+def listening_ports(pid: int) -> list[int]:
+    """The loopback ports a process listens on, see proc_pid_net(5) and proc_pid_fd(5)."""
+    inodes = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            inodes.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+            found.append(int(fields[1].partition(":")[2], 16))
+    return found
+
+
+# TLS
+
+
+def test_tls(cert: list[str], tmp_path: Path) -> None:
+    authority = ["--ca-file", f"{tmp_path}/authority.pem"]
+    with server_process(*cert) as (url, _):
+        assert url.startswith("wss://")
+        done = run("notty", "--url", url, *authority, "--", "echo", "safe")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"safe\n", b"")
+        done = run("notty", "--url", url, "--insecure-tls", "--", "echo", "unsafe")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"unsafe\n", b"")
+        done = run("notty", "--url", url, "--", "echo", "never")
+        assert (done.returncode, done.stdout) == (255, b"")
+        has_one_line(done.stderr, url, "certificate verify failed")
+        done = run("sessions", "--url", url, *authority)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        done = run("sessions", "--url", url)
+        assert done.returncode == 255
+        has_one_line(done.stderr, "certificate verify failed")
+
+
+def test_mutual_tls(cert: list[str], tmp_path: Path) -> None:
+    authority = f"{tmp_path}/authority.pem"
+    (tmp_path / "client.pem").write_text(certificates().certificate + certificates().key)
+    with server_process(*cert, "--client-ca", authority) as (url, _):
+        done = run("notty", "--url", url, "--ca-file", authority, "--", "echo", "never")
+        assert (done.returncode, done.stdout) == (255, b"")
+        has_one_line(done.stderr)
+        shown = ["--ca-file", authority, "--tls-cert", f"{tmp_path}/client.pem"]
+        done = run("notty", "--url", url, *shown, "--", "echo", "known")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"known\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--tls-key", "/k"], "need --tls-cert"),
+        (["--client-ca", "/c"], "need --tls-cert"),
+        (["--tls-cert", "/no/such/file"], "/no/such/file: No such file"),
+        (["--tls-cert", "/etc/hostname"], "/etc/hostname: "),
+        (["--allow-origin", "app.example"], "not an origin"),
+        (["--user", "no-such-user"], "no-such-user"),
+    ],
+)
+def test_options_of_serve_that_cannot_be(options: list[str], words: str) -> None:
+    done = run("serve", "--port", "0", *options)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert words in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_ca_file_that_is_not_there() -> None:
+    done = run("notty", "--url", "wss://127.0.0.1:1", "--ca-file", "/no/such/file", "--", "true")
+    assert done.returncode == 2
+    assert b"/no/such/file: No such file" in done.stderr
+
+
+# What may be exposed
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--token-file", "TOKEN"],
+        ["CERT"],
+    ],
+    ids=["neither", "no TLS", "no token"],
+)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_beyond_loopback_is_refused(
+    token_file: str, cert: list[str], options: list[str], host: str
+) -> None:
+    given = [token_file if option == "TOKEN" else option for option in options]
+    given = cert if given == ["CERT"] else given
+    done = run("serve", "--port", "0", "--host", host, *given)
+    assert (done.returncode, done.stdout) == (2, b"")
+    for word in (host, "--token-file", "--tls-cert", "--insecure"):
+        assert word in done.stderr.decode()
+
+
+def test_beyond_loopback_with_a_token_and_tls(token_file: str, cert: list[str]) -> None:
+    with server_process("--token-file", token_file, *cert, host="0.0.0.0") as (url, _):
+        assert run_tls(url, TOKEN) == b"in\n"
+
+
+def test_beyond_loopback_insecurely() -> None:
+    with server_process("--insecure", host="0.0.0.0") as (url, _):
+        port = url.rpartition(":")[2]
+        with connect(f"ws://127.0.0.1:{port}") as execer, execer.start(sh("echo in")) as process:
+            assert process.stdout.read() == b"in\n"
+
+
+def run_tls(url: str, token: str) -> bytes:
+    port = url.rpartition(":")[2]
+    context = certificates().client
+    with (
+        connect(f"wss://127.0.0.1:{port}", token=token, ssl_context=context) as execer,
+        execer.start(sh("echo in")) as process,
+    ):
+        return process.stdout.read()
+
+
+# The user
+
+
+def test_every_command_runs_as_the_user() -> None:
+    script = "id -un; echo $HOME"
+    with server_process("--user", "nobody") as (url, _), connect(url) as execer:
+        for fields in ({}, {"uid": 1, "gid": 1}, {"tty": True}):
+            with execer.start(sh(script, **fields)) as process:
+                assert process.stdout.readline().strip() == b"nobody"
+                assert process.stdout.readline().strip() == b"/nonexistent"
+
+
+# The end
+
+
+@contextlib.contextmanager
+def stopping(*options: str) -> Iterator[tuple[str, ServerProcess]]:
+    with server_process("--grace", "60", *options) as (url, server):
+        yield url, server
+
+
+def test_running_commands_may_finish() -> None:
+    with stopping() as (url, server), connect(url) as execer:
+        script = "echo ready; read line; echo got $line; exit 3"
+        with execer.start(sh(script, stdin=True)) as process:
+            assert process.stdout.readline() == b"ready\n"
+            server.send_signal(signal.SIGTERM)
+            refused(url)
+            process.stdin.write(b"on\n")
+            process.stdin.flush()
+            assert process.stdout.read() == b"got on\n"
+            with pytest.raises(Exception, match="3"):
+                process.wait(SECONDS)
+        assert "exit=3" in server.finish()
+
+
+def test_terminals_without_a_client_may_finish() -> None:
+    with stopping() as (url, server), connect(url) as execer:
+        with execer.start(sh("echo ready; read line; exit 3", tty=True, id="s")) as process:
+            assert process.stdout.readline() == b"ready\r\n"
+            with connect(url) as waiting:
+                process.close()
+                server.send_signal(signal.SIGTERM)
+                refused(url)
+                # Over a connection that was there before.
+                with waiting.start(Command("true", tty=True, id="s")) as again:
+                    again.stdin.write(b"on\n")
+                    again.stdin.flush()
+                    with pytest.raises(Exception, match="3"):
+                        again.wait(SECONDS)
+        server.finish()
+
+
+def test_those_that_do_not_finish_are_told() -> None:
+    with server_process("--grace", "0.2") as (url, server), connect(url) as execer:
+        with (
+            execer.start(sh("echo $$; exec sleep 1000")) as process,
+            ends_processes(process.pid),
+        ):
+            process.stdout.readline()
+            server.send_signal(signal.SIGTERM)
+            with pytest.raises(ExitMissing) as caught:
+                process.wait(SECONDS)
+            assert "the server is ending" in str(caught.value)
+            gone(process.pid)
+        server.finish()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_signal_is_at_once(number: signal.Signals) -> None:
+    with stopping() as (url, server), connect(url) as execer:
+        with (
+            execer.start(sh("echo $$; exec sleep 1000")) as process,
+            ends_processes(process.pid),
+        ):
+            process.stdout.readline()
+            server.send_signal(signal.SIGTERM)
+            refused(url)
+            server.send_signal(number)
+            with pytest.raises(ExitMissing):
+                process.wait(SECONDS)
+        server.finish()
+
+
+def test_an_idle_server_ends_at_once() -> None:
+    with stopping() as (_, server):
+        server.send_signal(signal.SIGTERM)
+        server.finish()
+
+
+def refused(url: str) -> None:
+    """Wait until nobody listens there any more."""
+
+    def closed() -> bool:
+        try:
+            connect(url).close()
+        except ConnectError:
+            return True
+        return False
+
+    eventually(closed, "the end of listening")
+
+
+# systemd
+
+
+def test_readiness_and_the_socket_of_systemd(tmp_path: Path) -> None:
+    states: list[bytes] = []
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified,
+        socket.create_server(("127.0.0.1", 0)) as listening,
+    ):
+        notified.bind(str(tmp_path / "notify"))
+        notified.settimeout(SECONDS)
+        port = listening.getsockname()[1]
+        # As systemd does it: LISTEN_PID is the process that execs.
+        script = 'exec 3<&"$0"; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
+        with subprocess.Popen(
+            ["bash", "-c", script, str(listening.fileno()), *WSEP_SYNC, "serve", "--port", "1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(NOTIFY_SOCKET=str(tmp_path / "notify")),
+            pass_fds=[listening.fileno()],
+        ) as process:
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                assert line == f"listening on ws://127.0.0.1:{port}\n".encode()
+                states.append(notified.recv(100))
+                with (
+                    connect(f"ws://127.0.0.1:{port}") as execer,
+                    execer.start(sh("env | grep -c -e LISTEN_ -e NOTIFY_")) as command,
+                ):
+                    assert command.stdout.read() == b"0\n"
+                process.send_signal(signal.SIGTERM)
+                states.append(notified.recv(100))
+                process.communicate(timeout=SECONDS)
+                assert process.returncode == 0
+            finally:
+                process.kill()
+    assert states == [b"READY=1", b"STOPPING=1"]
+
+
+# Logs
+
+
+def test_a_log_of_json() -> None:
+    with server_process("--log-format", "json", "--log-arguments") as (url, server):
+        with connect(url) as execer, execer.start(sh("exit 3", "argument")) as process:
+            process.stdout.read()
+        eventually(lambda: server.log().count("\n") >= 2, "the log")
+        entries = [json.loads(line) for line in server.log().splitlines()]
+    assert [entry["event"] for entry in entries] == ["start", "exit"]
+    assert entries[0]["args"][-1] == "argument"
+    assert entries[1]["exit"] == 3
