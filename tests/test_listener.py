@@ -1,4 +1,4 @@
-"""The threaded HTTP server: sockets, heads, shutdown."""
+"""The threaded HTTP server: sockets, heads, responses, limits, shutdown."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from wsep_sync.wsgi import application
 @pytest.fixture(autouse=True)
 def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that has been answered may take its time, lest a busy machine make a reset."""
-    monkeypatch.setattr("wsep_sync.listener._LINGER_TIMEOUT", SECONDS)
+    monkeypatch.setattr("wsep_sync.http_request.LINGER_TIMEOUT", SECONDS)
 
 
 def app() -> Any:
@@ -454,7 +454,7 @@ def test_no_delay_on_the_servers_side() -> None:
 
 
 def test_a_client_that_stays_when_it_has_been_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsep_sync.listener._LINGER_TIMEOUT", 0.2)
+    monkeypatch.setattr("wsep_sync.http_request.LINGER_TIMEOUT", 0.2)
     with listening() as listener, connected(listener) as sock:
         sock.sendall(PLAIN)
         assert answered(read_all(sock))[0] == b"426"
@@ -540,7 +540,7 @@ def test_an_application_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsep_sync.listener._RESPONSE_TIMEOUT", 0.2)
+    monkeypatch.setattr("wsep_sync.http_request._RESPONSE_TIMEOUT", 0.2)
 
     def talk(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
@@ -630,11 +630,11 @@ def test_ten_thousand_idle_connections(caplog: pytest.LogCaptureFixture) -> None
 # just one more; that it gets no threads any more, or that it gets them again.
 SCARCE = """
 import logging, pathlib, re, resource, sys, threading
-from wsep_sync import LocalExecer, Server, listener
+from wsep_sync import LocalExecer, Server, http_request
 from wsep_sync.listener import Listener
 from wsep_sync.wsgi import application
 
-listener._LINGER_TIMEOUT = 600
+http_request.LINGER_TIMEOUT = 600
 
 def limit(which, value):
     resource.setrlimit(which, (value, resource.getrlimit(which)[1]))

@@ -1,38 +1,28 @@
 """A threaded HTTP server for the WSGI application: :class:`Listener`.
 
-It reads one request from each connection, and of that the head alone: what follows is a WebSocket
-or nothing. Whoever can reach the port can talk to what is here, before anybody has asked for a
-token, so everything has a bound: the connections that are open at once, the time and the bytes
-that a head may take, and its number of headers. h11 says what is a head.
+Here are the sockets: how many there may be, TLS, and how they end. What is said on one is in
+:mod:`.http_request`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import http
-import io
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
-from wsgiref.handlers import SimpleHandler
 
-import h11
-
+from . import http_request
 from .access import Refusal
+from .http_request import Response, linger, read_head, refusal
 from .log import log, log_event
 from .wakeup import READ, Wakeup, wait_for
-from .wsgi import UPGRADED
 
 if TYPE_CHECKING:
     import ssl
-    from wsgiref.headers import Headers
 
     from _typeshed.wsgi import WSGIApplication
 
@@ -41,15 +31,8 @@ __all__ = ["Listener"]
 # Connections that wait in the kernel to be accepted.
 _BACKLOG = 128
 
-# Bytes that are received at once.
-_RECEIVE_SIZE = 1 << 16
-
-# Seconds for a client to take a response that is not a WebSocket.
-_RESPONSE_TIMEOUT = 10.0
-
-# Seconds, and bytes, that a client may go on to send when it has been answered.
-_LINGER_TIMEOUT = 1.0
-_LINGER_SIZE = 1 << 22
+# What one connection too many is told.
+_TOO_MANY = http_request.refusal_response(refusal(503, "too many connections"))
 
 # Connections that were refused and linger; a new one pushes the oldest out.
 _MAX_REFUSED = 64
@@ -57,9 +40,6 @@ _MAX_REFUSED = 64
 # Seconds until accept() is tried again when it failed. The descriptors that another part of this
 # process, or another process, gives back do not wake anybody here.
 _PAUSE = 1.0
-
-# What a machine has too little of.
-_SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 # Seconds between two log lines about the same thing.
 _LOG_INTERVAL = 1.0
@@ -315,7 +295,7 @@ class Listener:
         # kept for a while, but not read: that would take a thread, or all of this one's time.
         if len(self._refused) == _MAX_REFUSED:
             _drop(self._refused.popleft()[1])
-        self._refused.append((time.monotonic() + _LINGER_TIMEOUT, sock))
+        self._refused.append((time.monotonic() + http_request.LINGER_TIMEOUT, sock))
 
     def _close_refused(self) -> float | None:
         """Close those whose time has come; return the seconds until that of the next."""
@@ -335,7 +315,7 @@ class Listener:
         try:
             self._serve(connection)
         except OSError as error:
-            if error.errno in _SHORTAGE:
+            if error.errno in http_request.SHORTAGE:
                 self._log_failure("serving a connection", error)
             else:  # a client that breaks off is daily life
                 log.debug("connection from %s ended", _name(connection.address), exc_info=True)
@@ -360,22 +340,22 @@ class Listener:
             return
         sock = connection.sock
         try:
-            request = self._read_head(sock, deadline)
-            environ = self._environ(connection, request)
-        except Refusal as refusal:
-            self._log_refusal(connection, refusal)
-            _send(sock, _response(refusal))
-            _linger(sock)
+            request = read_head(sock, deadline, self._max_head, self._max_headers)
+        except Refusal as error:
+            self._log_refusal(connection, error)
+            http_request.send(sock, http_request.refusal_response(error))
+            linger(sock)
             return
         with self._changed:
             if self._draining:
                 return
             connection.in_head = False
         sock.settimeout(None)
-        response = _Response(sock, environ)
+        environ = http_request.request_variables(request) | self._variables(connection)
+        response = Response(sock, environ)
         response.run(self._app)
         if response.sent:
-            _linger(sock)
+            linger(sock)
 
     def _start_tls(self, connection: _Connection, deadline: float) -> bool:
         assert self._ssl_context is not None
@@ -384,88 +364,33 @@ class Listener:
                 connection.sock, server_side=True, do_handshake_on_connect=False
             )
         try:
-            tls.settimeout(_rest(deadline))
+            tls.settimeout(http_request.seconds_until(deadline))
             tls.do_handshake()
         except TimeoutError:
-            self._log_refusal(connection, _too_slow())
+            self._log_refusal(connection, refusal(408, "TLS took too long"))
             return False
         return True
 
-    def _read_head(self, sock: socket.socket, deadline: float) -> h11.Request:
-        """Read a request's head.
-
-        Raises:
-            Refusal: The client is to be told that this is none.
-            OSError: The connection broke, or ended.
-        """
-        parser = h11.Connection(h11.SERVER, self._max_head)
-        size = 0
-        try:
-            while (request := parser.next_event()) is h11.NEED_DATA:
-                if size == self._max_head:
-                    _refuse_long_head(parser)
-                sock.settimeout(_rest(deadline))
-                data = sock.recv(min(_RECEIVE_SIZE, self._max_head - size))
-                if not data:
-                    raise ConnectionAbortedError("the client went before the end of its head")
-                size += len(data)
-                parser.receive_data(data)
-            assert isinstance(request, h11.Request)
-            if len(request.headers) > self._max_headers:
-                raise Refusal(_status(431), f"more than {self._max_headers} headers\n")
-            if not request.http_version.startswith(b"1."):
-                raise Refusal(_status(505), "HTTP/1.1 only\n")
-            # RFC 6455, section 4.1: a client sends nothing until it has the response. What came
-            # with the head would be lost, and content that is to come would be taken for frames.
-            upgrade = any(name == b"upgrade" for name, _ in request.headers)
-            if upgrade and (
-                not isinstance(parser.next_event(), h11.EndOfMessage) or parser.trailing_data[0]
-            ):
-                raise Refusal(_status(400), "bytes behind the head of an upgrade\n")
-        except TimeoutError as error:
-            raise _too_slow() from error
-        except h11.RemoteProtocolError as error:
-            # Not with h11's words, which quote the request: they are logged.
-            raise Refusal(_status(error.error_status_hint), "malformed head\n") from error
-        return request
-
-    def _environ(self, connection: _Connection, request: h11.Request) -> dict[str, Any]:
-        """Return what PEP 3333 wants to know of a request."""
-        target = request.target.decode("ascii")
-        if not target.startswith("/"):
-            # RFC 9112, section 3.2: the other forms are for proxies, and for OPTIONS.
-            raise Refusal(_status(400), "the request's target is no path\n")
-        path, _, query = target.partition("?")
-        environ = {
-            "REQUEST_METHOD": request.method.decode("ascii"),
-            "SCRIPT_NAME": "",
-            "PATH_INFO": unquote(path, "latin-1"),
-            "QUERY_STRING": query,
+    def _variables(self, connection: _Connection) -> dict[str, Any]:
+        """Return what PEP 3333 has in the environment about a connection."""
+        variables = {
             "SERVER_NAME": "localhost",
             "SERVER_PORT": str(self.server_port),
-            "SERVER_PROTOCOL": f"HTTP/{request.http_version.decode('ascii')}",
             # Where simple-websocket looks for the socket.
             "werkzeug.socket": connection.sock,
         }
-        if self._ssl_context is not None:
-            environ["HTTPS"] = "on"  # for wsgiref, whence wsgi.url_scheme
         if isinstance(self.server_address, tuple):
-            environ["SERVER_NAME"] = str(self.server_address[0])
-            environ["REMOTE_ADDR"] = str(connection.address[0])
-            environ["REMOTE_PORT"] = str(connection.address[1])
-        for raw_name, raw_value in request.headers:
-            name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
-            # X_Y would pass for X-Y. And the content is not read, so there is none.
-            if "_" in name or name in ("content-length", "content-type", "transfer-encoding"):
-                continue
-            key = f"HTTP_{name.upper().replace('-', '_')}"
-            environ[key] = f"{environ[key]},{value}" if key in environ else value
-        return environ
+            variables["SERVER_NAME"] = str(self.server_address[0])
+            variables["REMOTE_ADDR"] = str(connection.address[0])
+            variables["REMOTE_PORT"] = str(connection.address[1])
+        if self._ssl_context is not None:
+            variables["HTTPS"] = "on"  # for wsgiref, whence wsgi.url_scheme
+        return variables
 
     # What is logged.
 
-    def _log_refusal(self, connection: _Connection, refusal: Refusal) -> None:
-        status, reason = refusal.status[:3], refusal.text.strip()
+    def _log_refusal(self, connection: _Connection, error: Refusal) -> None:
+        status, reason = error.status[:3], error.text.strip()
         self._log("refusal", _name(connection.address), status=status, reason=reason)
 
     def _log_failure(self, what: str, error: OSError) -> None:
@@ -481,63 +406,6 @@ class Listener:
                 return
             self._logged[key] = (now, 0)
         log_event(logging.WARNING, event, peer=peer, **fields, left_out=left_out or None)
-
-
-class _Response(SimpleHandler):
-    """Runs the application and sends what it returns, unless it has made a WebSocket of it.
-
-    Attributes:
-        sent: There was a response, and all of it is sent.
-    """
-
-    # Else it is the process's own, in which HTTP_AUTHORIZATION would pass for a header.
-    os_environ: dict[str, str] = {}  # noqa: RUF012 - the base's
-    http_version = "1.1"
-    environ: dict[str, Any]
-    status: str
-    headers: Headers
-
-    def __init__(self, sock: socket.socket, environ: dict[str, Any]) -> None:
-        super().__init__(io.BytesIO(), io.BytesIO(), sys.stderr, environ)
-        self.sent = False
-        self._sock = sock
-        self._unsent = bytearray()
-
-    def cleanup_headers(self) -> None:
-        super().cleanup_headers()
-        self.headers["Connection"] = "close"
-        if self.status.startswith("426"):  # RFC 9110, section 15.5.22
-            self.headers["Connection"] = "Upgrade, close"
-            self.headers["Upgrade"] = "websocket"
-
-    def finish_response(self) -> None:
-        if not self.environ.get(UPGRADED):
-            super().finish_response()
-            self.sent = True
-
-    def finish_content(self) -> None:
-        super().finish_content()
-        self._flush()
-
-    def _write(self, data: bytes) -> None:
-        self._unsent += data
-
-    def _flush(self) -> None:
-        try:
-            _send(self._sock, self._unsent)
-        except OSError as error:
-            # For which run() knows that it is the client's doing.
-            raise ConnectionAbortedError(str(error)) from error
-        self._unsent.clear()
-
-    def handle_error(self) -> None:
-        # No variable for the error, whose traceback has this frame: they would keep each other.
-        if getattr(sys.exc_info()[1], "errno", None) in _SHORTAGE:
-            raise  # which ends the connection; a traceback for each of them would flood the log
-        super().handle_error()
-
-    def log_exception(self, exc_info: Any) -> None:
-        log.error("internal error in the application", exc_info=exc_info)
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:
@@ -572,66 +440,8 @@ def _name(address: Any) -> str:
     return _host_and_port(address) if isinstance(address, tuple) else ""
 
 
-def _rest(deadline: float) -> float:
-    rest = deadline - time.monotonic()
-    if rest <= 0:
-        raise TimeoutError("the head took too long")
-    return rest
-
-
-def _too_slow() -> Refusal:
-    return Refusal(_status(408), "the head took too long\n")
-
-
-def _refuse_long_head(parser: h11.Connection) -> None:
-    # Nothing of it is parsed yet.
-    if b"\n" in parser.trailing_data[0]:
-        raise Refusal(_status(431), "the head is too long\n")
-    raise Refusal(_status(414), "the request line is too long\n")
-
-
-def _status(code: int) -> str:
-    return f"{code} {http.HTTPStatus(code).phrase}"
-
-
-def _response(refusal: Refusal) -> bytes:
-    head = (
-        f"HTTP/1.1 {refusal.status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(refusal.text)}\r\nConnection: close\r\n\r\n"
-    )
-    return f"{head}{refusal.text}".encode("ascii")
-
-
-def _send(sock: socket.socket, data: bytes | bytearray) -> None:
-    sock.settimeout(_RESPONSE_TIMEOUT)  # for all of it
-    sock.sendall(data)
-
-
-def _linger(sock: socket.socket) -> None:
-    """Say that this was all, and read what the client still sends, within bounds.
-
-    Else the kernel would answer that with a reset, for which the client might forget the response
-    it has got (RFC 9112, section 9.6).
-    """
-    deadline = time.monotonic() + _LINGER_TIMEOUT
-    buffer = bytearray(_RECEIVE_SIZE)
-    size = 0
-    # The plain socket's methods, below TLS.
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(sock, socket.SHUT_WR)
-        while size < _LINGER_SIZE:
-            sock.settimeout(_rest(deadline))
-            received = socket.socket.recv_into(sock, buffer)
-            if not received:
-                return
-            size += received
-
-
 def _drop(sock: socket.socket) -> None:
     """Close a connection that was refused; what its client has sent is taken first."""
     with contextlib.suppress(OSError):
-        sock.recv(_RECEIVE_SIZE)
+        sock.recv(http_request.RECEIVE_SIZE)
     sock.close()
-
-
-_TOO_MANY = _response(Refusal(_status(503), "too many connections\n"))
