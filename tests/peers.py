@@ -65,7 +65,7 @@ class RawPeer:
         self.socket = sock
         self.client = client
         self.head = head
-        self._received = received
+        self._received = bytearray(received)
 
     @property
     def request_line(self) -> str:
@@ -147,7 +147,8 @@ class RawPeer:
             if not more:
                 raise EOFError("the connection ended")
             self._received += more
-        data, self._received = self._received[:size], self._received[size:]
+        data = bytes(self._received[:size])
+        del self._received[:size]
         return data
 
     def close(self) -> None:

@@ -7,11 +7,11 @@ that simple-websocket had accepted with a thread of its own, as Flask-Sock does 
 from __future__ import annotations
 
 import contextlib
-import queue
 import re
 import socket
 import struct
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import simple_websocket
 import websocket
+from acceptor import Acceptor, drop
 from certificates import certificates
 from helpers import SECONDS, Task, blocked, eventually, serving
 from peers import (
@@ -32,7 +33,6 @@ from peers import (
     Frame,
     RawPeer,
     accept_raw,
-    dial_raw,
     listening_socket,
     read_head,
 )
@@ -43,7 +43,7 @@ from wsproto.extensions import PerMessageDeflate
 from wsep_sync.errors import ConnectError, ProtocolError, TransportClosed
 from wsep_sync.listener import Listener
 from wsep_sync.messages import MAX_MESSAGE
-from wsep_sync.transports import sockets
+from wsep_sync.transports import liveness, sockets
 from wsep_sync.transports.base import Transport, close_reason
 from wsep_sync.transports.memory import MemoryTransport, memory_pair
 from wsep_sync.transports.simple_websocket import (
@@ -53,7 +53,6 @@ from wsep_sync.transports.simple_websocket import (
 )
 from wsep_sync.transports.sockets import SocketTransport, StreamSocket
 from wsep_sync.transports.websocket_client import WebSocketClientTransport, connect_websocket
-from wsep_sync.wsgi import UPGRADED
 
 # Both ends
 
@@ -69,66 +68,8 @@ class Pair:
         return [(self.client, self.server), (self.server, self.client)]
 
 
-def drop(*transports: Transport) -> None:
-    """End what a test left open, without ceremony."""
-    for transport in transports:
-        transport.abort()
-    for transport in transports:
-        transport.close()
-
-
 def take_over(environ: dict[str, Any]) -> SimpleWebSocketTransport:
     return take_over_websocket(simple_websocket.Server(environ))
-
-
-class Acceptor:
-    """A server that hands over each WebSocket it accepts instead of serving it."""
-
-    def __init__(
-        self, accept: Callable[[dict[str, Any]], Any], tls: bool, host: str = "127.0.0.1"
-    ) -> None:
-        self._accept = accept
-        self._accepted: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._end = threading.Event()
-        self.tls = tls
-        context = certificates().server if tls else None
-        self.listener = Listener(self._app, host, ssl_context=context)
-
-    def _app(self, environ: dict[str, Any], _start_response: Any) -> list[bytes]:
-        environ[UPGRADED] = True
-        try:
-            accepted = self._accept(environ)
-        except BaseException as error:
-            self._accepted.put(error)
-            return []
-        self._accepted.put(accepted)
-        self._end.wait()
-        return []
-
-    def accepted(self) -> Any:
-        accepted = self._accepted.get(timeout=SECONDS)
-        if isinstance(accepted, BaseException):
-            raise accepted
-        return accepted
-
-    def connect(self, **options: Any) -> WebSocketClientTransport:
-        context = certificates().client if self.tls else None
-        return connect_websocket(self.listener.url, timeout=SECONDS, ssl_context=context, **options)
-
-    def dial(self, *headers: str) -> RawPeer:
-        """Connect a client made by hand."""
-        context = certificates().client if self.tls else None
-        address = self.listener.server_address
-        return dial_raw(address, headers=headers, context=context)  # type: ignore[arg-type]
-
-    def __enter__(self) -> Acceptor:
-        self._serving = serving(self.listener)
-        self._serving.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._serving.__exit__(None, None, None)
 
 
 NETWORKS = {
@@ -563,7 +504,7 @@ def test_the_peers_address_when_it_is_ipv6() -> None:
 def test_a_unix_socket_has_no_address() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert StreamSocket(ours).peer == ""
+        assert StreamSocket(ours, bytes).peer == ""
 
 
 def test_an_end_without_a_close_frame(by_hand: ByHand) -> None:
@@ -660,7 +601,10 @@ def test_a_ping_is_answered_while_receiving(by_hand: ByHand) -> None:
         assert bytes(receiving.result()) == b"x"
 
 
-def test_a_pong_that_had_to_wait_comes_before_the_close(by_hand: ByHand) -> None:
+def test_a_pong_that_had_to_wait_comes_before_the_close(
+    by_hand: ByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "CLOSE_TIMEOUT", SECONDS)  # it is long until the close can go
     raw, transport = by_hand.raw, by_hand.transport
     receive_one(by_hand)
     with Task(transport.send, bytes(12_000_000)) as sending, contextlib.ExitStack() as stack:
@@ -673,6 +617,66 @@ def test_a_pong_that_had_to_wait_comes_before_the_close(by_hand: ByHand) -> None
         assert [frame.opcode for frame in frames] == [BINARY, PONG]
         assert closed(receiving.result)[0] == 1000
         sending.result()
+
+
+@pytest.fixture
+def many_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be asked for before there is a transport."""
+    monkeypatch.setattr(liveness, "TICK", 0.02)
+    monkeypatch.setattr(liveness, "PING_INTERVAL", 0.05)
+
+
+def test_pings_are_sent_while_receiving(many_pings: None, by_hand: ByHand) -> None:
+    raw, transport = by_hand.raw, by_hand.transport
+    with Task(transport.receive) as receiving:
+        for _ in range(5):  # though none is answered
+            assert raw.receive() == Frame(PING, b"", masked=not raw.client)
+        raw.send(PONG)
+        assert raw.receive().opcode == PING
+        raw.send(BINARY, b"x")
+        assert bytes(receiving.result()) == b"x"
+
+
+def test_a_ping_does_not_take_the_place_of_a_pong(many_pings: None, by_hand: ByHand) -> None:
+    raw, transport = by_hand.raw, by_hand.transport
+    receive_one(by_hand)
+    with Task(transport.send, bytes(12_000_000)) as sending, Task(transport.receive) as receiving:
+        blocked(sending)
+        raw.send(PING, b"are you there")
+        raw.send(BINARY, b"x")
+        assert bytes(receiving.result()) == b"x"
+        with Task(transport.receive) as receiving:
+            time.sleep(0.2)  # for some pings
+            frames = [raw.receive()]
+            while frames[-1] != Frame(PONG, b"are you there", masked=not raw.client):
+                frames.append(raw.receive())
+            assert {frame.opcode for frame in frames} <= {BINARY, PING, PONG}
+            raw.send(BINARY, b"y")
+            assert bytes(receiving.result()) == b"y"
+        sending.result()
+
+
+def test_pings_of_a_peer_that_never_reads(many_pings: None, by_hand: ByHand) -> None:
+    # Of several pings only the last needs an answer (RFC 6455, section 5.5.3), and no memory may
+    # be taken up by the others.
+    raw, transport = by_hand.raw, by_hand.transport
+    assert isinstance(transport, SocketTransport)
+    transport._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+    raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    count, size = 20_000, 125
+    pings = [raw.frame(PING, b"%0*d" % (size, number)) for number in range(count)]
+    with Task(transport.receive) as receiving:
+        raw.socket.sendall(b"".join(pings))
+        raw.send(BINARY, b"x")
+        assert bytes(receiving.result()) == b"x"
+    with Task(transport.receive) as receiving:
+        frames = []
+        while not frames or frames[-1].payload != b"%0*d" % (size, count - 1):
+            frames.append(raw.receive())
+        pongs = [frame for frame in frames if frame.opcode == PONG]
+        assert len(pongs) < count
+        raw.send(BINARY, b"y")
+        assert bytes(receiving.result()) == b"y"
 
 
 def test_byte_by_byte(by_hand: ByHand) -> None:
@@ -896,6 +900,7 @@ def accepted_elsewhere(*headers: str) -> Iterator[tuple[RawPeer, simple_websocke
 @pytest.mark.parametrize("kind", BAD_FRAMES)
 def test_a_bad_frame_that_the_librarys_thread_reads(kind: str) -> None:
     with accepted_elsewhere() as (raw, server):
+        blocked(server.thread)  # in recv
         transport = take_over_websocket(server)
         raw.socket.sendall(BAD_FRAMES[kind](raw))
         assert closed(transport.receive)[0] == 1002
@@ -1157,7 +1162,7 @@ def test_a_certificate_that_is_not_trusted() -> None:
 def test_a_certificate_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     with Acceptor(accept_websocket, tls=True) as acceptor:
         url = acceptor.listener.url.replace("127.0.0.1", "127.0.0.2")
-        listening = Listener(acceptor._app, "127.0.0.2", ssl_context=certificates().server)
+        listening = Listener(acceptor.app, "127.0.0.2", ssl_context=certificates().server)
         with serving(listening):
             url = listening.url
             error = connect_error(url, ssl_context=certificates().client)
