@@ -19,6 +19,10 @@ class Transport(ABC):
     One thread at a time receives; every other method may be called from any thread at any time.
     The library's own exceptions do not leave: what ends the connection is
     :exc:`~wsep_sync.errors.TransportClosed`.
+
+    A peer that is slow is waited for. One whose machine does not answer any more ends the
+    connection within 30 seconds, as far as the platform allows; see
+    :mod:`wsep_sync.transports.liveness`.
     """
 
     @property
@@ -34,21 +38,22 @@ class Transport(ABC):
     def send(self, *parts: Buffer) -> None:
         """Send one binary message: the parts, joined.
 
-        Blocks while the peer does not read. Messages of several threads do not mix. The parts
-        may be reused on return.
+        Blocks while the peer does not read, for ever if need be. Messages of several threads do
+        not mix. The parts may be reused on return.
 
         Raises:
-            TransportClosed: The connection is closed, or broke.
+            TransportClosed: The connection is closed, or broke, or the peer is gone.
         """
 
     @abstractmethod
     def receive(self) -> Buffer:
         """Return the next message, text or binary; block until there is one.
 
-        Pings are answered meanwhile.
+        Pings are answered meanwhile, and sent.
 
         Raises:
-            TransportClosed: The peer closed, the connection broke, or :meth:`abort` was called.
+            TransportClosed: The peer closed, the connection broke, the peer is gone, or
+                :meth:`abort` was called.
             ProtocolError: The peer sent a message over the limit, or a frame that RFC 6455 does
                 not allow. The caller is to close with the exception's ``close_code``.
             TimeoutError: The deadline passed.
@@ -76,7 +81,7 @@ class Transport(ABC):
 
     @abstractmethod
     def hung_up(self) -> bool:
-        """Return whether the connection has ended, as far as that can be seen.
+        """Return whether the connection has ended or the peer is gone, as far as can be seen.
 
         For whoever does not receive at the moment: the end stands behind messages that have not
         been received yet, and shows here once all of them have reached this machine.

@@ -28,7 +28,7 @@ SUBPROTOCOL = "wsep"
 _RECEIVE_BUFFER = 1 << 17
 
 # RFC 6455, section 5.2, opcodes.
-_BINARY, _CLOSE, _PONG = 0x2, 0x8, 0xA
+_BINARY, _CLOSE, _PING, _PONG = 0x2, 0x8, 0x9, 0xA
 
 _TOO_LONG = f"a message of more than {MAX_MESSAGE} bytes"
 
@@ -135,7 +135,7 @@ class SimpleWebSocketTransport(SocketTransport):
     """The server's end. Made by :func:`accept_websocket` and :func:`take_over_websocket`."""
 
     def __init__(self, server: simple_websocket.Server, handover: _Handover | None = None) -> None:
-        super().__init__(StreamSocket(server.sock.socket if handover else server.sock))
+        super().__init__(StreamSocket(server.sock.socket if handover else server.sock, _ping))
         self._server = server
         self._handover = handover
         self._buffer = memoryview(bytearray(_RECEIVE_BUFFER))
@@ -221,6 +221,10 @@ class SimpleWebSocketTransport(SocketTransport):
         if self._handover is not None:
             self._handover.silent = True
         super()._send_close(code, reason)
+
+
+def _ping() -> bytes:
+    return _frame_header(_PING, 0)
 
 
 def _frame_header(opcode: int, length: int) -> bytes:

@@ -14,9 +14,11 @@ import threading
 import time
 from abc import abstractmethod
 from collections import deque
+from collections.abc import Callable
 
 from ..errors import ProtocolError, TransportClosed, copy_error
 from ..wakeup import READ, WRITE, Wakeup, wait_for
+from . import liveness
 from .base import CLOSE_TIMEOUT, Buffer, Transport, close_reason
 
 __all__ = ["SocketTransport", "StreamSocket"]
@@ -30,14 +32,23 @@ class StreamSocket:
     threads at once, and a thread that blocked in it while it sends would keep the other from
     receiving, which is a deadlock when the peer does the same.
 
+    Whoever waits here, to receive or to send, looks every so often whether the peer is gone, see
+    :mod:`.liveness`; and whoever waits to receive sends the pings. So neither takes a thread.
+
     One thread at a time receives; everything else may be called from any thread.
+
+    Args:
+        sock: Connected, and owned.
+        ping: Returns the frame of a ping. It must not refer to what refers to this: no cycle may
+            keep the descriptor.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, ping: Callable[[], bytes]) -> None:
         with contextlib.suppress(OSError):  # one that is taken over may be closed by now
             sock.setblocking(False)
         with contextlib.suppress(OSError):  # a Unix socket has no such option
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        liveness.keep_alive(sock)
         self.socket = sock
         self.peer = _peer(sock)  # now: nobody can be asked about a connection that has ended
         self._tls = hasattr(sock, "pending")  # an ssl.SSLSocket; importing ssl takes its time
@@ -49,6 +60,8 @@ class StreamSocket:
         # _send_lock; putting it in is atomic.
         self._control: deque[bytes] = deque(maxlen=1)
         self._unsent = b""  # what stands before the next message; guarded by _send_lock
+        self._ping = ping
+        self._next_ping = time.monotonic() + liveness.PING_INTERVAL
         self._wakeup = Wakeup()
         self._deadline: float | None = None  # time.monotonic()
         self._strict = False  # the deadline holds for bytes that are there, too
@@ -96,16 +109,19 @@ class StreamSocket:
 
     def _send_control(self) -> None:
         # Whoever holds the lock looks at _control once more when it has released it.
-        while self._control and self._send_lock.acquire(blocking=False):
+        while (self._control or self._unsent) and self._send_lock.acquire(blocking=False):
             try:
-                self._unsent += self._control.popleft()
+                if not self._unsent:
+                    self._unsent = self._control.popleft()
                 with self._tls_lock if self._tls else contextlib.nullcontext():
                     sent = self.socket.send(self._unsent)
                 self._unsent = self._unsent[sent:]
-            except (OSError, IndexError):
-                # It would block: it goes before the next message. Or the connection broke, which
-                # the receiving thread is about to see; or another sender was faster.
-                pass
+            except IndexError:
+                pass  # another sender was faster
+            except OSError:
+                # It would block: it goes before the next message, or at the next tick. Or the
+                # connection broke, which the receiving thread is about to see.
+                return
             finally:
                 self._send_lock.release()
 
@@ -140,12 +156,17 @@ class StreamSocket:
                 self._wait(self._tls_wants(error), deadline)
 
     def _wait(self, event: int, deadline: float | None) -> None:
-        rest = None if deadline is None else max(0.0, deadline - time.monotonic())
+        rest = liveness.TICK
+        if deadline is not None:
+            rest = max(0.0, min(rest, deadline - time.monotonic()))
         ready = wait_for(self.socket.fileno(), event, None, rest)
         if self._shut:
             raise TransportClosed(1006, "the connection is closed")
-        if not ready and rest is not None:
+        if ready:
+            return
+        if deadline is not None and time.monotonic() >= deadline:
             raise TimeoutError("the peer does not read")
+        self._check_peer()
 
     def receive_into(self, buffer: memoryview) -> int:
         """Block until there are bytes; store them and return how many, 0 at the end.
@@ -186,14 +207,32 @@ class StreamSocket:
 
         Raises:
             TimeoutError: The deadline passed.
+            TransportClosed: The peer is gone.
         """
         rest = self.remaining()
         if rest == 0:
             raise TimeoutError("nothing was received in time")
-        if at_most is not None:
-            rest = at_most if rest is None else min(rest, at_most)
-        if not wait_for(descriptor, event, self._wakeup, rest):
+        tick = liveness.TICK if at_most is None else min(liveness.TICK, at_most)
+        if not wait_for(descriptor, event, self._wakeup, tick if rest is None else min(tick, rest)):
             self._wakeup.clear()
+            self._tick()
+
+    def _tick(self) -> None:
+        """Do what is to be done from time to time; by the receiving thread."""
+        if self._shut:
+            return
+        self._check_peer()
+        now = time.monotonic()
+        if now >= self._next_ping:
+            self._next_ping = now + liveness.PING_INTERVAL
+            if not self._control:  # or it would replace a pong, which the peer waits for
+                self._control.append(self._ping())
+        self._send_control()
+
+    def _check_peer(self) -> None:
+        if liveness.is_gone(self.socket):
+            self.shutdown()
+            raise TransportClosed(1006, "the peer is gone: nothing is heard from it any more")
 
     def set_deadline(self, seconds: float | None, strict: bool = False) -> None:
         """Let receiving block for this long from now at most; ``None``: for ever.
@@ -212,7 +251,9 @@ class StreamSocket:
         return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def hung_up(self) -> bool:
-        """Return whether the peer has ended the connection, without receiving anything."""
+        """Return whether the connection has ended or the peer is gone, without receiving."""
+        if liveness.is_gone(self.socket):
+            return True
         if not hasattr(select, "POLLRDHUP"):  # Linux alone tells it apart from data
             return False
         poll = select.poll()

@@ -186,7 +186,7 @@ class WebSocketClientTransport(SocketTransport):
     def __init__(self, ws: websocket.WebSocket, received: bytes = b"") -> None:
         if ws.sock is None:
             raise ValueError("the WebSocket is not connected")
-        stream = StreamSocket(ws.sock)
+        stream = StreamSocket(ws.sock, _ping)
         super().__init__(stream)
         self._ws = ws  # keeps its socket from being closed by a finalizer
         self._frames = _FrameReader(stream, received)
@@ -273,6 +273,10 @@ class _FrameReader(websocket.frame_buffer):
         else:
             self._start += bufsize
         return bytes(self._buffer[start : start + bufsize])
+
+
+def _ping() -> bytes:
+    return bytes(_frame(_PING))
 
 
 def _frame(opcode: int, *parts: Buffer) -> bytearray:
