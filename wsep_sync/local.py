@@ -306,7 +306,11 @@ class LocalProcess(Process):
             if self._terminal is not None:
                 self._end_with(signals.SIGHUP)
             self._end_with(signals.SIGTERM)
-            if not self._wait(process.CLOSE_GRACE):
+            if self._terminal is not None and not self._wait(process.CLOSE_GRACE / 4):
+                # bash sleeps through one that comes when it is just about to wait for a key. It
+                # would have to be killed, and could not pass the signal on to its jobs.
+                self._end_with(signals.SIGHUP)
+            if not self._wait(deadline - time.monotonic()):
                 self._end_with(signals.SIGKILL)
                 # One that cannot even be killed waits for a disk or a file server, or is somebody
                 # else's. Nothing here can wait for that.
