@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from helpers import SECONDS, RawClient, eventually, listening, serving, sh
 
-from wsep_sync import Command, Options, Server, connect
+from wsep_sync import Command, ExitError, Options, Server, connect
 from wsep_sync.access import Access
 from wsep_sync.listener import Listener
 from wsep_sync.local import LocalExecer
@@ -88,6 +88,24 @@ def test_a_session(records: list[logging.LogRecord]) -> None:
         assert [fields["id"] for _, fields in attach] == ["s", "s", "s"]
         assert "exit" not in attach[2][1]
         server.close()
+        fields = dict(events(records, 5))["end"]
+    assert fields.pop("seconds") >= 0  # type: ignore[operator]
+    expected = {"id": "s", "pid": one.pid, "command": "cat", "exit": -1, "signal": 1}
+    assert fields == {**expected, "reason": "the server ends"}
+
+
+def test_a_session_that_ends_by_itself(records: list[logging.LogRecord]) -> None:
+    server = Server()
+    with listening(server=server) as listener, connect(listener.url) as execer:
+        with execer.start(sh("read line; exit 3", tty=True, id="s")) as process:
+            process.stdin.write(b"on\n")
+            process.stdin.flush()
+            with pytest.raises(ExitError):
+                process.wait(SECONDS)
+        found = dict(events(records, 3))
+    assert sorted(found) == ["end", "exit", "start"]
+    assert (found["end"]["exit"], found["exit"]["exit"]) == (3, 3)
+    assert "reason" not in found["end"]
 
 
 def test_a_command_whose_client_goes(records: list[logging.LogRecord]) -> None:

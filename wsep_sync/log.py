@@ -1,8 +1,9 @@
 """What is logged, under the name ``wsep_sync``: one line for each event, or one JSON object.
 
-The events of a server are ``start``, ``attach``, ``exit``, ``leave`` and ``refusal``. A record's
-message has the form ``event key=value …``; the same stands in its attributes ``event`` and
-``fields``, for handlers that want more than text.
+The events of a connection are ``start`` or ``attach``, then ``exit`` or, from a session that goes
+on, ``leave``; or else ``refusal``. That of a session is its ``end``. A record's message has the
+form ``event key=value …``; the same stands in its attributes ``event`` and ``fields``, for handlers
+that want more than text.
 """
 
 from __future__ import annotations

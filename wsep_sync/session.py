@@ -31,7 +31,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from . import streams
-from .errors import SessionClosed, StartError, WsepError, copy_error
+from .errors import ExitError, SessionClosed, StartError, WsepError, copy_error, start_error
+from .log import log_event
 from .messages import Command, Resize
 from .process import Execer, Process
 from .terminal import Terminal, new_terminal
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = ["Options", "Session", "SessionInfo", "State"]
-
-_log = logging.getLogger("wsep_sync")
 
 # How many bytes may wait for one client before they are dropped, and it is redrawn instead.
 _CLIENT_LIMIT = 1 << 20
@@ -174,6 +173,7 @@ class Session:
         self._unattended_since = time.monotonic()
         self._error: Exception | None = None  # why there is no session, or how the command ended
         self._ended = False  # the command has, and its output is about to
+        self._reason = ""  # why it was ended, if it was
         self._input: deque[bytes | None] = deque()  # None is the end of the file
         self._input_size = 0  # in bytes, with what is being written
         self._input_changed = threading.Condition(self._lock)
@@ -254,8 +254,11 @@ class Session:
         try:
             # All that can fail comes before the command: then there is nothing to be ended.
             terminal = new_terminal(rows, cols)
-            reader.start()
-            watcher.start()
+            try:
+                reader.start()
+                watcher.start()
+            except RuntimeError as error:  # to the kernel threads are processes: it has enough
+                raise start_error(errno.EAGAIN, command.command) from error
             process = self._execer.start(command)
         except BaseException as error:
             with self._lock:
@@ -409,7 +412,14 @@ class Session:
     def _start_writing(self) -> None:
         # Ends when there has been no input for a while, or with the session. A daemon, as the
         # others are.
-        threading.Thread(target=self._write_input, name="wsep-session-input", daemon=True).start()
+        thread = threading.Thread(target=self._write_input, name="wsep-session-input", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # No more threads can be had. The input stays where it is, and is written when more
+            # comes: then it is tried again.
+            with self._lock:
+                self._writing = False
 
     def _write_input(self) -> None:
         process = self._process
@@ -461,11 +471,27 @@ class Session:
         process.close()
         reader.join()
         streams.close_quietly(process.stdin)
+        self._log_end()
         with self._lock:
             for client in self._clients:
                 client.end(terminal)
             self._process = self._terminal = None
             self._set_state(State.DONE)
+
+    def _log_end(self) -> None:
+        status = self._error if isinstance(self._error, ExitError) else None
+        lost = self._error is not None and status is None  # with a server further on
+        log_event(
+            logging.INFO,
+            "end",
+            id=self.command.id,
+            pid=self._pid,
+            command=self.command.command,
+            seconds=time.time() - self._created,
+            exit=None if lost else status.exit_code if status else 0,
+            signal=status.signal if status else None,
+            reason=str(self._error) if lost else self._reason,
+        )
 
     def _time_left(self) -> float:
         """Return for how many seconds nothing can be overdue: a client may yet leave."""
@@ -481,7 +507,7 @@ class Session:
             if self._clients or not overdue or self._state is not State.READY:
                 return
             self._set_state(State.CLOSING)
-        _log.info("session %r ended: no client for %g s", self.command.id, self._timeout)
+            self._reason = f"no client for {self._timeout:g} seconds"
         process.hang_up()
 
     def close(self, reason: str = "closed") -> None:
@@ -499,8 +525,8 @@ class Session:
             first = self._state < State.CLOSING
             process = self._process
             self._set_state(State.CLOSING if process else State.DONE)
+            self._reason = self._reason or reason
         if first and process is not None:
-            _log.info("session %r ended: %s", self.command.id, reason)
             process.hang_up()
         self.wait_for_state(State.DONE)
 
