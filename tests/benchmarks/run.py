@@ -1,0 +1,123 @@
+"""How fast wsep_sync is, beside what the machine could do.
+
+    python tests/benchmarks/run.py [--short] [--only ROW] [--json FILE] [--chart FILE]
+
+Prints a table. It takes some minutes, on a machine that should do nothing else meanwhile. Each
+value is a median, its quartiles in brackets; `x` the ratio to the limit of the same row.
+
+The exit status is 1 when a result is wrong, and never because of time. Other wsep servers can be
+measured beside this one: WSEP_REFERENCE_URL names one, which must run on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import report
+import starts
+import terminals
+import transfers
+from bench import LONG, SHORT, Bench
+from harness import Broken, measure
+from processes import variants
+
+ROWS = {row.key: row for row in (*transfers.ROWS, *terminals.ROWS, *starts.ROWS)}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--short", action="store_true", help="do little: only see if it is right")
+    parser.add_argument(
+        "--only", action="append", choices=ROWS, metavar="ROW", help=f"of {', '.join(ROWS)}"
+    )
+    parser.add_argument(
+        "--against", metavar="PYTHON", help="measure another installation, too: that Python's"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all that was measured")
+    parser.add_argument("--from", dest="saved", metavar="FILE", help="measure nothing: take this")
+    parser.add_argument("--chart", metavar="FILE", help="draw a picture (needs the extra bench)")
+    parser.add_argument("--markdown", action="store_true", help="print the README's section")
+    parser.add_argument("--readme", metavar="FILE", help="put the section in there")
+    arguments = parser.parse_args()
+    if arguments.chart:
+        try:
+            import matplotlib  # noqa: F401 - now, and not after minutes
+        except ImportError:
+            parser.error("--chart needs matplotlib, which the extra bench installs")
+    if arguments.readme:
+        try:
+            report.replace_section(Path(arguments.readme).read_text(), "")
+        except (OSError, ValueError) as error:
+            parser.error(f"{arguments.readme}: {error}")
+    return arguments
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure, and print each row when it is there.
+
+    Raises:
+        Broken: A result is wrong.
+    """
+    scale = SHORT if arguments.short else LONG
+    result = {
+        "machine": report.machine(),
+        "versions": report.versions(),
+        "repetitions": scale.repetitions,
+        "warnings": report.noise(),
+        "rows": [],
+    }
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        bench = Bench(
+            scale,
+            variants(arguments.against),
+            Path(directory),
+            os.environ.get("WSEP_REFERENCE_URL") or None,
+        )
+        for key in arguments.only or ROWS:
+            row = measure(ROWS[key], bench)
+            result["rows"].append(row)
+            result["warnings"] += report.noisy(row)
+            if not arguments.markdown:
+                print(report.table(row), flush=True)
+    return result
+
+
+def main() -> int:
+    # So that what runs is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    arguments = parse()
+    try:
+        if arguments.saved:
+            result = json.loads(Path(arguments.saved).read_text())
+        else:
+            result = run(arguments)
+    except Broken as error:
+        print(f"broken: {error}", file=sys.stderr)
+        return 1
+    for warning in result["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    if arguments.chart:
+        report.chart(result, arguments.chart)
+    picture = ""
+    if arguments.chart and arguments.readme:
+        picture = os.path.relpath(arguments.chart, Path(arguments.readme).parent)
+    if arguments.markdown:
+        print(report.markdown(result, picture), end="")
+    if arguments.readme:
+        readme = Path(arguments.readme)
+        section = report.markdown(result, picture)
+        readme.write_text(report.replace_section(readme.read_text(), section))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
