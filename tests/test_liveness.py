@@ -276,7 +276,6 @@ def test_a_peer_that_vanished_is_noticed_within_30_seconds() -> None:
         began = time.monotonic()
         tasks = {name: Task(when, watcher) for name, watcher in watchers.items()}
         seconds = {name: task.result(LONG) - began for name, task in tasks.items()}
-        print(seconds, stalls.seconds)
         late = {name for name in seconds if seconds[name] > PROMISED + stalls.seconds}
         # No answer came from anywhere, such as a reset, that would have told it at once.
         early = {name for name in seconds if seconds[name] < 5}

@@ -19,10 +19,14 @@ that long, Linux ends the connection by it even if the peer answered every probe
 What holds where:
 
 - Linux from 6.15 on: all of it.
-- Older Linux: window probes back off to two minutes, so a peer that had not read for minutes when
-  it vanished may take six to be given up. All else is the same.
+- Older Linux: window probes back off to two minutes, so a peer that did not read when it vanished
+  is given up later: after half a minute if it had just stopped reading, after six minutes if it had
+  stopped long before. All else is the same.
 - macOS, Windows and others: keepalive alone. A peer that vanishes while data is on the way is
   given up when the system does so by itself, after some minutes.
+
+Where nobody waits for the socket, as in a client that does not receive because an output is full
+and unread, the end shows when somebody does again.
 
 All of this ends at a proxy, which answers for itself. A peer that vanishes behind one is noticed
 when the proxy notices, for missing pongs do not tell gone from slow.
