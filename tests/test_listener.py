@@ -453,6 +453,24 @@ def test_no_delay_on_the_servers_side() -> None:
     assert delays == [1]
 
 
+def sends_on(sock: socket.socket) -> tuple[bytes, bytes]:
+    """Send something when the answer is there, and only then read it."""
+    assert select.select([sock], [], [], SECONDS)[0]
+    for _ in range(50):
+        sock.sendall(bytes(100))
+        time.sleep(0.002)  # for a reset, which would come if the server had closed
+    return answered(read_all(sock))
+
+
+def test_a_client_that_sends_on_when_it_has_been_answered() -> None:
+    with listening(max_connections=1) as listener, connected(listener) as sock:
+        sock.sendall(POST + b"Content-Length: 1000000\r\n\r\n")
+        assert select.select([sock], [], [], SECONDS)[0]
+        with connected(listener) as late:
+            assert sends_on(late)[0] == b"503"
+        assert sends_on(sock)[0] == b"426"
+
+
 def test_a_client_that_stays_when_it_has_been_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsep_sync.http_request.LINGER_TIMEOUT", 0.2)
     with listening() as listener, connected(listener) as sock:

@@ -184,8 +184,8 @@ class Listener:
         Those that have not sent all of their request's head are cut. New ones are refused by the
         kernel; but whoever else has the socket, as systemd does, goes on to listen.
 
-        May be called from any thread but the one in :meth:`serve_forever`. :meth:`server_close`
-        ends the wait.
+        May be called from any thread but the one in :meth:`serve_forever`. The wait ends early
+        when :meth:`server_close` has cut them all.
 
         Args:
             timeout: Seconds to wait at most.
@@ -201,8 +201,8 @@ class Listener:
             for connection in self._connections:
                 if connection.in_head:
                     connection.cut()
-            self._changed.wait_for(lambda: self._cut or not self._connections, timeout)
-            return not self._cut and not self._connections
+            self._changed.wait_for(lambda: not self._connections, timeout)
+            return not self._connections and not self._cut
 
     def server_close(self) -> None:
         """Stop listening, cut the connections that are open, and wait for their threads.
@@ -216,7 +216,6 @@ class Listener:
             for connection in self._connections:
                 self._cut = True
                 connection.cut()
-            self._changed.notify_all()
             self._changed.wait_for(lambda: not self._connections)
 
     def __enter__(self) -> Listener:
