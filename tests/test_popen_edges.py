@@ -572,6 +572,23 @@ def test_a_lost_connection_reaches_everybody_who_waits() -> None:
         gc.collect()
 
 
+def test_lost_connections_hold_no_descriptors() -> None:
+    with scripted(losing(PID, SOME_OUTPUT)) as url:
+        descriptors = len(os.listdir("/proc/self/fd"))
+        gc.disable()
+        try:
+            for _ in range(20):
+                with pytest.raises(ExitMissing) as caught:
+                    run(["a"], stdin=DEVNULL, stdout=PIPE, stderr=PIPE, url=url)
+                del caught
+            eventually(
+                lambda: len(os.listdir("/proc/self/fd")) <= descriptors + 2,
+                "descriptors are closed without the garbage collector",
+            )
+        finally:
+            gc.enable()
+
+
 @pytest.mark.parametrize("call", ["run", "call", "check_call", "check_output"])
 def test_a_lost_connection_fails_every_call(call: str) -> None:
     with scripted(losing(PID, SOME_OUTPUT)) as url, pytest.raises(ExitMissing):

@@ -200,7 +200,8 @@ class _Job:
             if not self._run(deadline):
                 return
         except Exception as error:
-            self.error = error
+            # Without the traceback, which refers to us and would keep the connection's descriptors.
+            self.error = error.with_traceback(None)
         close_quietly(cast("io.IOBase", self.file))
         self.done.set()
 
