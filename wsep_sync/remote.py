@@ -372,10 +372,12 @@ class RemoteProcess(Process):
         self._missing: ExitMissing | None = None
         # Receives until the exit status or the end of the connection, which close() brings about.
         # A daemon, so that a script that forgot a process can end.
-        self._receiver = threading.Thread(
+        receiver = threading.Thread(
             target=self._receive, name=f"wsep-receive-{self.pid}", daemon=True
         )
-        self._receiver.start()
+        receiver.start()
+        # Not before: one that could not be started would refer to this for ever, as this to it.
+        self._receiver = receiver
 
     def _receive(self) -> None:
         code, reason = 1000, "normal closure"

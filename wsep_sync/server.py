@@ -144,12 +144,15 @@ class Server:
                 connection.go_away()
         # All at once, so that it takes no longer than the slowest; each thread ends with its
         # session.
-        closing = [
-            threading.Thread(target=session.close, args=("the server ends",))
-            for session in self._living()
-        ]
-        for thread in closing:
-            thread.start()
+        closing = []
+        for session in self._living():
+            thread = threading.Thread(target=session.close, args=("the server ends",))
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads can be had
+                session.close("the server ends")
+            else:
+                closing.append(thread)
         for thread in closing:
             thread.join()
         self._living()
@@ -389,8 +392,11 @@ class _Connection:
 
     def _run(self, target: Callable[..., None], *args: object, name: str) -> None:
         thread = threading.Thread(target=target, args=args, name=name)
+        try:
+            thread.start()
+        except RuntimeError as error:  # to the kernel threads are processes, of which it has enough
+            raise ProtocolError(f"serve command: {error}") from error
         self._threads.append(thread)
-        thread.start()
 
     def _send_output(self, name: str, header: bytes, file: io.BufferedReader) -> None:
         raw = file.raw

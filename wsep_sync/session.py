@@ -64,6 +64,9 @@ _INPUT_PIECE = 1 << 14
 # for the many sessions that nobody types into, and starting one for each key would be slow.
 _INPUT_LINGER = 1.0
 
+# Seconds until starting it is tried again when there were too many threads.
+_INPUT_RETRY = 0.5
+
 # How long the command is waited for at once, in seconds: poll(2) knows no more than 24 days.
 _LONGEST_WAIT = 86400.0
 
@@ -257,7 +260,7 @@ class Session:
             try:
                 reader.start()
                 watcher.start()
-            except RuntimeError as error:  # to the kernel threads are processes: it has enough
+            except RuntimeError as error:  # no more threads can be had
                 raise start_error(errno.EAGAIN, command.command) from error
             process = self._execer.start(command)
         except BaseException as error:
@@ -397,8 +400,19 @@ class Session:
                 raise BrokenPipeError(errno.EPIPE, "the command has ended")
             self._active = time.time()
             start = self._put_input(data)
-        if start:
-            self._start_writing()
+        while start and not self._start_writing():
+            # Whoever writes is held up, as if the command did not read.
+            with self._lock:
+                start = not self._input_changed.wait_for(
+                    lambda: (
+                        self._writing
+                        or not client.attached
+                        or self._deaf
+                        or self._state is State.DONE
+                    ),
+                    _INPUT_RETRY,
+                )
+                self._writing = self._writing or start
 
     def _put_input(self, data: bytes | None) -> bool:
         """Append to the input; return whether to start its thread. Requires holding the lock."""
@@ -409,17 +423,19 @@ class Session:
         start, self._writing = not self._writing, True
         return start
 
-    def _start_writing(self) -> None:
+    def _start_writing(self) -> bool:
+        """Start the input's thread; False if no more threads can be had."""
         # Ends when there has been no input for a while, or with the session. A daemon, as the
         # others are.
         thread = threading.Thread(target=self._write_input, name="wsep-session-input", daemon=True)
         try:
             thread.start()
-        except RuntimeError:
-            # No more threads can be had. The input stays where it is, and is written when more
-            # comes: then it is tried again.
+        except RuntimeError:  # to the kernel threads are processes, of which it has enough
             with self._lock:
+                # Whoever comes with input next tries again.
                 self._writing = False
+            return False
+        return True
 
     def _write_input(self) -> None:
         process = self._process

@@ -58,6 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except RuntimeError as error:
+        # To the kernel threads are processes, and it may have enough of them.
+        if str(error) != "can't start new thread":
+            raise
+        complain(error)
+        return 1
 
 
 def _open_standard_streams() -> None:

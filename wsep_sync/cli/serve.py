@@ -81,8 +81,8 @@ def serve(arguments: argparse.Namespace, signals: Signals) -> int:
         except Ended as ended:
             systemd.notify("STOPPING=1")
             if ended.signal == signal.SIGTERM:
-                # The next signal ends the wait.
-                with contextlib.suppress(Ended):
+                # The next signal ends the wait; or there is none, as no more threads can be had.
+                with contextlib.suppress(Ended, RuntimeError):
                     signals.wait_for_call(lambda: _drain(listener, server, arguments.grace))
     return 0
 

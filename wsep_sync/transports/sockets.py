@@ -41,9 +41,17 @@ class StreamSocket:
         sock: Connected, and owned.
         ping: Returns the frame of a ping. It must not refer to what refers to this: no cycle may
             keep the descriptor.
+
+    Raises:
+        OSError: There are no more descriptors; the socket is closed.
     """
 
     def __init__(self, sock: socket.socket, ping: Callable[[], bytes]) -> None:
+        try:
+            self._wakeup = Wakeup()
+        except OSError:  # no more descriptors can be had
+            sock.close()
+            raise
         with contextlib.suppress(OSError):  # one that is taken over may be closed by now
             sock.setblocking(False)
         with contextlib.suppress(OSError):  # a Unix socket has no such option
@@ -62,7 +70,6 @@ class StreamSocket:
         self._unsent = b""  # what stands before the next message; guarded by _send_lock
         self._ping = ping
         self._next_ping = time.monotonic() + liveness.PING_INTERVAL
-        self._wakeup = Wakeup()
         self._deadline: float | None = None  # time.monotonic()
         self._strict = False  # the deadline holds for bytes that are there, too
         self._shut = False

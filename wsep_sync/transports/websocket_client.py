@@ -101,7 +101,10 @@ def connect_websocket(
     received = b""
     if handshake is not None:
         ws.sock, received = handshake.socket, handshake.received
-    return WebSocketClientTransport(ws, received)
+    try:
+        return WebSocketClientTransport(ws, received)
+    except OSError as error:  # no more descriptors can be had
+        raise ConnectError(url, str(error.strerror)) from error
 
 
 def _proxied(scheme: str, hostname: str) -> bool:
