@@ -7,7 +7,6 @@ Here are the sockets: how many there may be, TLS, and how they end. What is said
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 import threading
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import http_request
 from .access import Refusal
 from .http_request import Response, linger, read_head, refusal
-from .log import log, log_event
+from .log import Warnings, log
 from .wakeup import READ, Wakeup, wait_for
 
 if TYPE_CHECKING:
@@ -40,9 +39,6 @@ _MAX_REFUSED = 64
 # Seconds until accept() is tried again when it failed. The descriptors that another part of this
 # process, or another process, gives back do not wake anybody here.
 _PAUSE = 1.0
-
-# Seconds between two log lines about the same thing.
-_LOG_INTERVAL = 1.0
 
 
 class _Connection:
@@ -122,6 +118,7 @@ class Listener:
         self._head_timeout = head_timeout
         self._max_head = max_head
         self._max_headers = max_headers
+        self._warnings = Warnings()
         self._wakeup = Wakeup()  # ends serve_forever
         self._freed = Wakeup()  # a connection has ended, and may have left a descriptor
         # Guards all below, and the sockets of the connections while they are replaced and closed.
@@ -130,7 +127,6 @@ class Listener:
         self._accepting = False  # serve_forever runs
         self._draining = False
         self._cut = False  # connections were cut rather than ended by themselves
-        self._logged: dict[str, tuple[float, int]] = {}  # by reason: when, and what was left out
         # Atomic; set before _wakeup.
         self._stopping = False
         # When to close them, and the connections that were refused. The accepting thread's own.
@@ -281,7 +277,7 @@ class Listener:
 
     def _refuse(self, connection: _Connection, reason: str) -> None:
         sock = connection.sock
-        self._log("refusal", _name(connection.address), status="503", reason=reason)
+        self._warnings.log("refusal", peer=_name(connection.address), status="503", reason=reason)
         if self._ssl_context is not None:
             sock.close()
             return
@@ -390,21 +386,10 @@ class Listener:
 
     def _log_refusal(self, connection: _Connection, error: Refusal) -> None:
         status, reason = error.status[:3], error.text.strip()
-        self._log("refusal", _name(connection.address), status=status, reason=reason)
+        self._warnings.log("refusal", peer=_name(connection.address), status=status, reason=reason)
 
     def _log_failure(self, what: str, error: OSError) -> None:
-        self._log("failure", "", reason=f"{what}: {error.strerror}")
-
-    def _log(self, event: str, peer: str, **fields: str) -> None:
-        """Log a warning, unless there was one just now of which only the peer was another."""
-        key, now = "".join(fields.values()), time.monotonic()
-        with self._changed:
-            last, left_out = self._logged.get(key, (-_LOG_INTERVAL, 0))
-            if now - last < _LOG_INTERVAL:
-                self._logged[key] = (last, left_out + 1)
-                return
-            self._logged[key] = (now, 0)
-        log_event(logging.WARNING, event, peer=peer, **fields, left_out=left_out or None)
+        self._warnings.log("failure", reason=f"{what}: {error.strerror}")
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:

@@ -1,9 +1,9 @@
 """What is logged, under the name ``wsep_sync``: one line for each event, or one JSON object.
 
 The events of a connection are ``start`` or ``attach``, then ``exit`` or, from a session that goes
-on, ``leave``; or else ``refusal``. That of a session is its ``end``. A record's message has the
-form ``event key=value …``; the same stands in its attributes ``event`` and ``fields``, for handlers
-that want more than text.
+on, ``leave``; or else ``refusal``. That of a session is its ``end``; that of a listener which is
+short of something, ``failure``. A record's message has the form ``event key=value …``; the same
+stands in its attributes ``event`` and ``fields``, for handlers that want more than text.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
+import time
 from datetime import datetime, timezone
 
-__all__ = ["JSONFormatter", "TextFormatter", "log", "log_event"]
+__all__ = ["JSONFormatter", "TextFormatter", "Warnings", "log", "log_event"]
 
 #: The package's logger.
 log = logging.getLogger("wsep_sync")
@@ -48,6 +50,33 @@ def _word(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return json.dumps(value)
     return str(value)
+
+
+# Seconds between two warnings about the same thing.
+_INTERVAL = 1.0
+
+
+class Warnings:
+    """Logs warnings that anybody could cause in masses, and so fill a disk. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards what follows
+        # By what is wrong: when it was logged, and how many were left out since.
+        self._logged: dict[str, tuple[float, int]] = {}
+
+    def log(self, event: str, *, peer: str = "", status: str = "", reason: str) -> None:
+        """Log a warning, unless there was one with this status just now, or without one but with
+        this reason: what a status is given for may hold words of the peer's, without end.
+        """
+        key, now = status or reason, time.monotonic()
+        with self._lock:
+            last, left_out = self._logged.get(key, (-_INTERVAL, 0))
+            if now - last < _INTERVAL:
+                self._logged[key] = (last, left_out + 1)
+                return
+            self._logged[key] = (now, 0)
+        fields = {"peer": peer, "status": status, "reason": reason, "left_out": left_out or None}
+        log_event(logging.WARNING, event, **fields)
 
 
 class TextFormatter(logging.Formatter):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .access import Access, Refusal
 from .errors import ProtocolError
-from .log import log, log_event
+from .log import Warnings, log
 from .process import Execer
 from .server import ExecerFactory, Options, Server
 from .transports.base import Transport
@@ -50,15 +49,15 @@ def application(
             that is not known, and except pages of other origins.
     """
     access = access or Access()
+    warnings = Warnings()
 
     def wsep(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             return answer(environ, start_response)
         except Refusal as refusal:
             peer = f"{environ.get('REMOTE_ADDR', '')}:{environ.get('REMOTE_PORT', '')}".strip(":")
-            reason = refusal.text.strip()
-            log_event(
-                logging.WARNING, "refusal", peer=peer, status=refusal.status[:3], reason=reason
+            warnings.log(
+                "refusal", peer=peer, status=refusal.status[:3], reason=refusal.text.strip()
             )
             return _answer(start_response, refusal.status, refusal.text)
 
