@@ -38,6 +38,7 @@ from helpers import (
     sh,
     state,
 )
+from sshd import sshd
 
 from wsep_sync import Command, Execer, ExitError, LocalExecer, Process, StartError, connect
 from wsep_sync.process import CLOSE_GRACE
@@ -77,12 +78,19 @@ def over_two_hops() -> Iterator[Execer]:
         yield execer
 
 
+@contextlib.contextmanager
+def over_ssh() -> Iterator[Execer]:
+    with sshd() as host, host.connect() as execer:
+        yield execer
+
+
 EXECERS: dict[str, Callable[[], AbstractContextManager[Execer]]] = {
     "local": LocalExecer,
     "memory": MemoryExecer,
     "socket": over_a_socket,
     "tls": over_tls,
     "chain": over_two_hops,
+    "ssh": over_ssh,
 }
 
 
@@ -90,6 +98,12 @@ EXECERS: dict[str, Callable[[], AbstractContextManager[Execer]]] = {
 def execer(request: pytest.FixtureRequest) -> Iterator[Execer]:
     with EXECERS[request.param]() as execer:
         yield execer
+
+
+def not_over(*names: str) -> pytest.MarkDecorator:
+    """For a test that cannot hold over some execers; the test says why."""
+    others = [name for name in EXECERS if name not in names]
+    return pytest.mark.parametrize("execer", others, indirect=True)
 
 
 def run(execer: Execer, command: Command, data: bytes = b"") -> tuple[bytes, bytes]:
@@ -162,13 +176,20 @@ def test_exit_code_0_raises_nothing(execer: Execer) -> None:
         (10, "signal: user defined signal 1"),
         (13, "signal: broken pipe"),
         (15, "signal: terminated"),
-        (40, "signal: signal 40"),
     ],
 )
 def test_end_by_a_signal(execer: Execer, number: int, words: str) -> None:
     with execer.start(Command("bash", ["-c", f"kill -{number} $$"])) as process:
         error = failure(process)
     assert (error.exit_code, error.signal, str(error)) == (-1, number, words)
+
+
+# SSH names the signal, and for this one it has no name.
+@not_over("ssh")
+def test_end_by_a_signal_without_a_name(execer: Execer) -> None:
+    with execer.start(Command("bash", ["-c", "kill -40 $$"])) as process:
+        error = failure(process)
+    assert (error.exit_code, error.signal, str(error)) == (-1, 40, "signal: signal 40")
 
 
 def test_the_exit_status_of_a_command_that_wrote_to_both(execer: Execer) -> None:
@@ -274,6 +295,8 @@ def test_a_relative_command_is_relative_to_the_working_dir(
     assert out.rstrip() == b"found"
 
 
+# Over SSH, who logs in is who runs the command.
+@not_over("ssh")
 @pytest.mark.parametrize("tty", [False, True])
 def test_uid_and_gid(execer: Execer, tty: bool) -> None:
     command = sh("id -u; id -g; id -G", uid=NOBODY, gid=NOBODY, tty=tty)
@@ -463,6 +486,8 @@ def test_writing_after_the_end(execer: Execer) -> None:
             process.stdin.flush()
 
 
+# When a command has ended, sshd closes its input, whoever else reads it.
+@not_over("ssh")
 def test_a_job_in_the_background_holds_the_output(execer: Execer) -> None:
     # A shell gives its background jobs /dev/null to read, unless told otherwise.
     script = "exec 3<&0; (read x <&3; echo late $x) & echo $$; exit 3"
@@ -884,6 +909,7 @@ def test_the_terminal_is_the_controlling_one(execer: Execer) -> None:
         p.wait(SECONDS)
 
 
+@not_over("ssh")  # as above
 def test_the_terminal_of_another_user(execer: Execer) -> None:
     command = sh("id -u; echo x > /dev/tty", tty=True, uid=NOBODY, gid=NOBODY)
     if os.geteuid() != 0:

@@ -24,6 +24,7 @@ PROMISED = {
     "Process",
     "RemoteExecer",
     "RestrictedExecer",
+    "SSHExecer",
     "UserExecer",
     "connect",
     # The server.
@@ -136,6 +137,7 @@ def test_importing_the_package_is_cheap() -> None:
     modules = imported_by("import wsep_sync") - imported_by("")
     for heavy in (
         "asyncio",
+        "paramiko",
         "pexpect",
         "ptyprocess",
         "pyghostty",

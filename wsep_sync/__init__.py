@@ -9,7 +9,8 @@ Wire-compatible with wsep v0.2.4::
             print(process.stdout.read().decode())
             process.wait()
 
-:class:`LocalExecer` does the same on this machine, :class:`Server` is the other end of the wire.
+:class:`LocalExecer` does the same on this machine and :class:`SSHExecer` by SSH; :class:`Server` is
+the other end of the wire.
 """
 
 from __future__ import annotations
@@ -49,11 +50,13 @@ if TYPE_CHECKING:
     from .fan_out import Outcome
     from .fan_out import map as map
     from .popen import Popen, call, check_call, check_output, getoutput, getstatusoutput, run
+    from .ssh import SSHExecer
 
 # Imported when they are first asked for: nobody should wait for a face that is not used.
 _LAZY = {
     "Outcome": "fan_out",
     "Popen": "popen",
+    "SSHExecer": "ssh",
     "call": "popen",
     "check_call": "popen",
     "check_output": "popen",
@@ -85,6 +88,7 @@ __all__ = [
     "ProtocolError",
     "RemoteExecer",
     "RestrictedExecer",
+    "SSHExecer",
     "Server",
     "Session",
     "SessionClosed",
