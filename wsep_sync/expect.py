@@ -24,12 +24,12 @@ from typing import Any, TypeAlias
 import pexpect
 from pexpect.spawnbase import SpawnBase
 
+from .dial import dial
 from .errors import ExitError, WsepError
 from .local import LocalExecer
 from .messages import Command
 from .prelude import Prelude
 from .process import Execer, Process
-from .remote import connect
 from .streams import DescriptorWriter, close_quietly
 from .wakeup import READ, Wakeup, wait_for
 
@@ -77,8 +77,8 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         codec_errors: What to do with bytes that are not in the encoding; see :mod:`codecs`.
         dimensions: Rows and columns of the terminal; ``None`` is (24, 80).
         execer: What runs the command.
-        url: Or the server that does, ``ws://HOST:PORT``; by default ``$WSEP_URL``, and without
-            one this machine.
+        url: Or the server that does, ``ws://HOST:PORT``, or the SSH host, ``ssh://USER@HOST``; by
+            default ``$WSEP_URL``, and without one this machine.
         id: The name under which the terminal session can be attached again.
         ignore_sighup, preexec_fn: Cannot be had at a distance.
         use_poll: Makes no difference: poll(2) is always used.
@@ -719,7 +719,7 @@ def _start(command: Command, execer: Execer | None, url: str | None) -> Process:
     url = url or os.environ.get("WSEP_URL")
     if not url:
         return LocalExecer().start(command)
-    with connect(url) as remote:
+    with dial(url) as remote:
         return remote.start(command)
 
 

@@ -41,12 +41,12 @@ from typing import (
 )
 
 from .copiers import Collector, Feeder, InputCopier, OutputCopier, WatchedReader, remaining
+from .dial import dial
 from .errors import ExitError, ExitMissing, WsepError, start_error
 from .local import LocalExecer
 from .messages import Command
 from .prelude import Prelude
 from .process import CLOSE_GRACE, Execer, Process
-from .remote import connect
 from .streams import PipeReader, close_quietly
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ class Popen(Generic[AnyStr]):
         universal_newlines, text: The piped streams are text.
         encoding, errors: The piped streams are text, coded like this.
         execer: What starts the command.
-        url: The server to connect to: ``ws://HOST:PORT/PATH`` or ``wss://…``.
+        url: The server to connect to, ``ws://HOST:PORT/PATH`` or ``wss://…``, or an SSH host,
+            ``ssh://USER@HOST``.
         tty: Run it on a terminal. All it shows comes as its output.
         size: The terminal's rows and columns, by default 24 and 80.
         id: The name under which the terminal's session can be attached again.
@@ -795,7 +796,7 @@ def _start(execer: Execer | None, url: str | None, command: Command) -> Process:
     if execer is not None:
         return execer.start(command)
     if url is not None:
-        with connect(url) as server:
+        with dial(url) as server:
             return server.start(command)
     return LocalExecer().start(command)
 

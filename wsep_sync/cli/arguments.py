@@ -96,8 +96,8 @@ def parser() -> argparse.ArgumentParser:
     for client in (notty, tty):
         _add_url(
             client,
-            "the server, ws://HOST:PORT or wss://HOST:PORT (default: $WSEP_URL; without either, a "
-            "server inside this command)",
+            "the server, ws://HOST:PORT or wss://HOST:PORT, or a host that has SSH alone, "
+            "ssh://USER@HOST (default: $WSEP_URL; without either, a server inside this command)",
         )
         client.add_argument(
             "command",

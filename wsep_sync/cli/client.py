@@ -33,7 +33,7 @@ class Target:
     """The server to connect to.
 
     Attributes:
-        url: ``ws://`` or ``wss://``.
+        url: ``ws://``, ``wss://`` or ``ssh://``.
         timeout: Seconds that connecting may take.
         token: What to show it, if anything.
         ssl_context: For ``wss://``; ``None`` for the system's trust store.
@@ -46,14 +46,16 @@ class Target:
 
     def start(self, command: Command) -> Process:
         """Connect, and start a command."""
-        from ..remote import connect
+        from ..dial import dial
 
+        if command.id and self.url.startswith("ssh://"):
+            raise StartError("a session needs a server, which SSH alone has not: leave out --id")
         try:
-            with connect(
+            with dial(
                 self.url, timeout=self.timeout, token=self.token, ssl_context=self.ssl_context
             ) as execer:
                 return execer.start(command)
-        except ValueError as error:
+        except (ImportError, ValueError) as error:
             raise ConnectError(self.url, str(error)) from error
 
 
