@@ -810,6 +810,27 @@ def test_a_client_waits_for_the_servers_answer(by_hand: ByHand) -> None:
         pytest.fail("a second close frame")
 
 
+def test_no_message_follows_a_close_frame_that_was_faster(
+    by_hand: ByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, transport = by_hand.raw, by_hand.transport
+    assert isinstance(transport, sockets.SocketTransport)
+    make_frame = transport._message_frame
+    with contextlib.ExitStack() as stack:
+
+        def make_frame_late(parts: Any) -> Any:
+            closing = stack.enter_context(Task(transport.close, 1000))
+            assert raw.receive().opcode == CLOSE
+            stack.callback(closing.result)
+            return make_frame(parts)
+
+        monkeypatch.setattr(transport, "_message_frame", make_frame_late)
+        with pytest.raises(TransportClosed):
+            transport.send(b"late")
+        raw.send_close()
+    assert raw.at_end()
+
+
 def test_a_peer_that_never_answers_a_close(
     by_hand: ByHand, monkeypatch: pytest.MonkeyPatch
 ) -> None:

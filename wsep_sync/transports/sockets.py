@@ -68,26 +68,33 @@ class StreamSocket:
         # _send_lock; putting it in is atomic.
         self._control: deque[bytes] = deque(maxlen=1)
         self._unsent = b""  # what stands before the next message; guarded by _send_lock
+        self._last_sent = False  # no message may follow; guarded by _send_lock
         self._ping = ping
         self._next_ping = time.monotonic() + liveness.PING_INTERVAL
         self._deadline: float | None = None  # time.monotonic()
         self._strict = False  # the deadline holds for bytes that are there, too
         self._shut = False
 
-    def send(self, *parts: Buffer, timeout: float | None = None) -> None:
+    def send(self, *parts: Buffer, timeout: float | None = None, last: bool = False) -> None:
         """Send all the bytes; block while the peer does not take them.
 
+        Args:
+            parts: The bytes, in pieces.
+            timeout: Seconds.
+            last: Let no message follow, of those either that wait for this one to be sent.
+
         Raises:
-            TransportClosed: The connection broke, or the timeout (seconds) passed, which breaks
-                it: what was sent in part cannot be taken back, nor can anything follow it.
+            TransportClosed: The connection broke, or the timeout passed, which breaks it: what
+                was sent in part cannot be taken back, nor can anything follow it.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._send_lock.acquire(timeout=-1 if timeout is None else timeout):
             self.shutdown()
             raise TransportClosed(1006, "the peer does not read")
         try:
-            if self._shut:
+            if self._shut or self._last_sent:
                 raise TransportClosed(1006, "the connection is closed")
+            self._last_sent = last
             if self._control:  # or a pong might come behind a close frame
                 self._unsent += self._control.popleft()
             if self._unsent:
@@ -98,7 +105,7 @@ class StreamSocket:
                 self._send_plain(parts, deadline)
         except OSError as error:
             self.shutdown()
-            raise TransportClosed(1006, str(error)) from error
+            raise TransportClosed(1006, error.strerror or str(error)) from error
         finally:
             self._send_lock.release()
         if self._control:
@@ -207,7 +214,7 @@ class StreamSocket:
                 return READ
             if isinstance(error, ssl.SSLWantWriteError):
                 return WRITE
-        raise TransportClosed(1006, str(error)) from error
+        raise TransportClosed(1006, error.strerror or str(error)) from error
 
     def wait_to_receive(self, descriptor: int, event: int, at_most: float | None = None) -> None:
         """Block until a descriptor may be ready, or there is reason to look at the state again.
@@ -376,7 +383,8 @@ class SocketTransport(Transport):
                 return
             self._close_sent = True
         with contextlib.suppress(TransportClosed):
-            self._stream.send(self._close_frame(code, close_reason(reason)), timeout=CLOSE_TIMEOUT)
+            frame = self._close_frame(code, close_reason(reason))
+            self._stream.send(frame, timeout=CLOSE_TIMEOUT, last=True)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         with self._state_lock:
