@@ -1160,6 +1160,7 @@ UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection
         UPGRADE + b"\r\n",
         UPGRADE + b"Sec-WebSocket-Accept: wrong\r\n\r\n",
         UPGRADE + b"no colon\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nSet-Cookie: a,b=c\r\n\r\n",
     ],
     ids=lambda answer: repr(answer[:30]),
 )

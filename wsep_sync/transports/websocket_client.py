@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from http.cookies import CookieError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -92,7 +93,7 @@ def connect_websocket(
         raise ConnectError(url, _refusal(error.status_code, body), error.status_code) from error
     except (TimeoutError, websocket.WebSocketTimeoutException) as error:
         raise ConnectError(url, f"no answer within {timeout:g} seconds") from error
-    except (websocket.WebSocketException, OSError, ValueError) as error:
+    except (websocket.WebSocketException, CookieError, OSError, ValueError) as error:
         answer = ws.handshake_response
         if answer is not None and answer.status != 101:  # a redirect
             raise ConnectError(url, _refusal(answer.status), answer.status) from error
