@@ -8,6 +8,7 @@ limit's of the same turn, and medians are taken of what comes out.
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -153,7 +154,7 @@ def measure(row: Row, bench: Bench) -> dict[str, Any]:
                 except (Broken, Absent) as error:
                     if contender.role != OTHER:
                         raise Broken(f"{row.key}, {contender.name}: {error}") from error
-                    missing[contender.name] = str(error).strip().splitlines()[-1]
+                    missing[contender.name] = _reason(error)
                     continue
                 if turn >= 0:  # the first one warms up
                     samples[contender.name].append(figures)
@@ -178,6 +179,11 @@ def measure(row: Row, bench: Bench) -> dict[str, Any]:
             for figure in row.figures
         ],
     }
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's words; of a traceback, the last line without the exception's name."""
+    return re.sub(r"^[\w.]+: ", "", str(error).strip().splitlines()[-1])
 
 
 def _line(

@@ -202,7 +202,7 @@ def server(variant: Variant) -> Iterator[Server]:
                 raise Broken(f"the server ended, with status {process.returncode}")
         except Broken as error:
             log.seek(0)
-            said = log.read().decode(errors="replace")[-4000:]
+            said = log.read().decode(errors="replace")[-2000:]
             raise Broken(f"{error}\nThe server's log:\n{said}") from error
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "machine",
     "markdown",
     "noise",
+    "noisy",
     "replace_section",
     "table",
     "versions",
@@ -196,8 +197,11 @@ def markdown(run: Mapping[str, Any], picture: str = "") -> str:
     )
     for text in absent:
         lines += ["", f"Not measured: {text}."]
-    if run["warnings"]:
-        lines += ["", "The machine was noisy: " + "; ".join(run["warnings"]) + "."]
+    warnings = list(run["warnings"])
+    if varying := sum(len(noisy(row)) for row in run["rows"]):
+        warnings.append(f"{varying} figures vary by more than {_NOISY:.0%}")
+    if warnings:
+        lines += ["", f"The machine was noisy: {'; '.join(warnings)}."]
     if picture:
         lines += ["", f"![The figures as a chart]({picture})"]
     return "\n".join(lines) + "\n"

@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         Broken: A result is wrong.
     """
     scale = SHORT if arguments.short else LONG
+    rows: list[dict[str, Any]] = []
     result = {
         "machine": report.machine(),
         "versions": report.versions(),
         "repetitions": scale.repetitions,
         "warnings": report.noise(),
-        "rows": [],
+        "rows": rows,
     }
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         bench = Bench(
@@ -81,11 +83,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             os.environ.get("WSEP_REFERENCE_URL") or None,
         )
         for key in arguments.only or ROWS:
-            row = measure(ROWS[key], bench)
-            result["rows"].append(row)
-            result["warnings"] += report.noisy(row)
+            rows.append(measure(ROWS[key], bench))
             if not arguments.markdown:
-                print(report.table(row), flush=True)
+                print(report.table(rows[-1]), flush=True)
     return result
 
 
@@ -101,7 +101,8 @@ def main() -> int:
     except Broken as error:
         print(f"broken: {error}", file=sys.stderr)
         return 1
-    for warning in result["warnings"]:
+    warnings = [*result["warnings"], *chain.from_iterable(map(report.noisy, result["rows"]))]
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
