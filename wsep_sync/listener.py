@@ -47,12 +47,14 @@ class _Connection:
     Attributes:
         sock: Closed by the thread, or by the WebSocket that it becomes.
         in_head: The request's head has not come to its end.
+        thread: Once there is one, and it is to run.
     """
 
     def __init__(self, sock: socket.socket, address: Any) -> None:
         self.sock = sock
         self.address = address
         self.in_head = True
+        self.thread: threading.Thread | None = None
 
     def cut(self) -> None:
         """Wake the thread: its socket comes to an end."""
@@ -209,10 +211,15 @@ class Listener:
         self._stop_listening()
         with self._changed:
             self._draining = True
-            for connection in self._connections:
+            connections = list(self._connections)
+            for connection in connections:
                 self._cut = True
                 connection.cut()
             self._changed.wait_for(lambda: not self._connections)
+        for connection in connections:
+            # It has said that it is over, and may not have ended yet.
+            if connection.thread is not None:
+                connection.thread.join()
 
     def __enter__(self) -> Listener:
         return self
@@ -266,7 +273,9 @@ class Listener:
                 return
             # Ends with the connection, which server_close cuts and waits for. No daemon: it runs
             # commands, whose end it has to see to.
-            threading.Thread(target=self._run, args=(connection,), name="wsep-connection").start()
+            thread = threading.Thread(target=self._run, args=(connection,), name="wsep-connection")
+            thread.start()
+            connection.thread = thread
         except (RuntimeError, MemoryError) as error:  # from Thread.start
             self._forget(connection)
             self._refuse(connection, str(error))
