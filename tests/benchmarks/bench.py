@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from harness import LIMIT, OTHER, Absent, Contender, Target
-from openssh import sshd
+from openssh import openssh
 from processes import Variant, Worker, server
 
 __all__ = ["LONG", "SHORT", "Bench", "Scale"]
@@ -129,7 +129,7 @@ class Bench:
     def openssh(self, stack: ExitStack, job: Job, **arguments: Any) -> Contender:
         """Return OpenSSH, whose command line is given to the job as `command`."""
         try:
-            command = stack.enter_context(sshd())
+            command = stack.enter_context(openssh())
         except Absent as error:
             return Contender.missing(OPENSSH, error)
         worker = self.worker(stack, job, command=command, **arguments)
