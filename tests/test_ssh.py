@@ -483,6 +483,26 @@ def test_a_host_that_does_not_answer(tty: bool) -> None:
             execer.start(Command("true", tty=tty))
 
 
+def test_a_command_that_was_given_up_never_runs(tmp_path: Path) -> None:
+    gate, pid, seen = (tmp_path / name for name in ("gate", "pid", "seen"))
+    os.mkfifo(gate)
+    config = f"""ForceCommand case $SSH_ORIGINAL_COMMAND in
+        *wsep_groups*) ;; *) echo $$ > {pid}; read x < {gate};; esac; eval "$SSH_ORIGINAL_COMMAND"
+    """
+    config = " ".join(config.split())
+    with (
+        sshd(config) as host,
+        host.connect() as execer,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(execer._connections[0], "_timeout", 0.3)
+        with pytest.raises(StartError, match="no answer"):
+            execer.start(sh('echo > "$1"', str(seen)))
+        gate.write_text("go\n")
+        gone(int(pid.read_text()))
+    assert not seen.exists()
+
+
 def test_a_login_shell_that_talks_without_end() -> None:
     with (
         sshd("ForceCommand exec yes") as host,
@@ -622,7 +642,8 @@ def test_a_job_in_the_background_holds_the_output_but_not_the_status(host: Host)
             assert process.stdout.read() == b"late enough\n"
 
 
-def test_an_output_that_nobody_reads(host: Host) -> None:
+def test_an_output_that_nobody_reads(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsep_sync.ssh._UNREAD_AFTER", 0.1)
     with (
         host.connect() as execer,
         execer.start(Command("yes")) as process,

@@ -557,12 +557,7 @@ class _Connection:
             channel.get_pty(os.fsencode(variables.get("TERM", "xterm-256color")), cols, rows)
         channel.exec_command(ssh_launch.login_line(mark, command.tty))
         answers = _Answers(channel, mark.encode(), self._timeout)
-        if command.tty:
-            answers.receive()  # the terminal is set
-        _send(channel, request)
-        pid, terminal = ssh_launch.started(answers.receive(), command)
-        channel.settimeout(None)
-        self._tell("run", pid)
+        pid, terminal = ssh_launch.process_id(answers.receive())
 
         def finished() -> None:
             self._statuses.pop(channel.get_id(), None)
@@ -570,12 +565,20 @@ class _Connection:
                 self._tell("done", pid)
             release()
 
+        # In this order: if the connection is lost now, there is a keeper, or no command.
+        self._tell("run", pid)
         try:
+            _send(channel, request)
+            ssh_launch.check_started(answers.receive(), command)
+            channel.settimeout(None)
             return SSHProcess(self, channel, command, pid, terminal, answers, status, finished)
-        except RuntimeError as error:  # no more threads can be had
-            self.end(pid, hang_up=False)
-            self._tell("done", pid)
-            raise start_error(errno.EAGAIN, command.command) from error
+        except BaseException as error:
+            with contextlib.suppress(io.UnsupportedOperation):
+                self.end(pid, hang_up=False)
+                self._tell("done", pid)
+            if isinstance(error, RuntimeError):  # no more threads can be had
+                raise start_error(errno.EAGAIN, command.command) from error
+            raise
 
     def signal(self, group: int, number: int) -> None:
         """Signal a process group there.

@@ -2,10 +2,11 @@
 
 SSH knows neither a command's arguments nor its working directory, environment or process id: there
 is a line for the user's login shell, and that is all. So the login shell is given a short line that
-becomes ``sh``, which reads one line more from its input: a script that enters the directory, looks
-for the program, says what its process id is, and becomes it. That way the line for the login shell
-is the same for every command, and one that a shell which is no POSIX shell understands as well;
-and values of the environment, which may be secret, are never arguments, which every user can read.
+becomes ``sh``, which says what its process id is and reads one line more from its input: a script
+that enters the directory, looks for the program, and becomes it. That way the line for the login
+shell is the same for every command, and one that a shell which is no POSIX shell understands as
+well; values of the environment, which may be secret, are never arguments, which every user can
+read; and nothing has happened yet when the process id is known, so that no command is ever lost.
 
 Once the shell has become the command, a missing program would be its exit status 127, which a
 command may have for reasons of its own. So the program is looked at first. A terminal is set to
@@ -22,17 +23,17 @@ import shlex
 from .errors import StartError, start_error
 from .messages import Command
 
-__all__ = ["KEEPER", "QUERY_MODES", "login_line", "request", "started"]
+__all__ = ["KEEPER", "QUERY_MODES", "check_started", "login_line", "process_id", "request"]
 
 # How long a request may be, in bytes. What Linux takes as one argument, and twice what fits a
 # message of the wire.
 _MOST = 128 << 10
 
 # Reads a line: byte by byte, as POSIX wants it, so that what follows is left for the command.
-_PIPES = 'IFS= read -r wsep_line && eval "$wsep_line"'
+_PIPES = 'echo MARK $$; IFS= read -r wsep_line && eval "$wsep_line"'
 _TERMINAL = (
-    "wsep_modes=$(stty -g); stty raw -echo; echo MARK; IFS= read -r wsep_line; "
-    'stty "$wsep_modes"; eval "$wsep_line"'
+    "wsep_modes=$(stty -g); stty raw -echo; echo MARK $$ $SSH_TTY; "
+    'IFS= read -r wsep_line && stty "$wsep_modes" && eval "$wsep_line"'
 )
 
 # With "head -c" in place of "read" for the first bytes: programs may have no newline for long.
@@ -140,17 +141,18 @@ QUERY_MODES = _login_line('stty -a <"$0"')
 def login_line(mark: str, tty: bool) -> str:
     """Return what the login shell is given to run.
 
-    On a terminal, it says ``mark`` in a line of its own when it can be sent the request.
+    It says ``mark``, its process id and the name of its terminal, if it has one, in a line when it
+    can be sent the request. If it is not, nothing comes of it.
     """
-    return _login_line(_TERMINAL.replace("MARK", mark) if tty else _PIPES)
+    return _login_line((_TERMINAL if tty else _PIPES).replace("MARK", mark))
 
 
 def request(command: Command, mark: str) -> bytes:
     """Return the line that starts a command.
 
-    What comes of it is one line of output: ``mark`` and ``runs PID TERMINAL``, after which
-    everything is the command's; or ``mark`` and ``failed ERRNO WHAT``. Without a terminal, ``mark``
-    is also a line of the error output, from which on everything is the command's.
+    What comes of it is one line of output: ``mark`` and ``runs``, after which everything is the
+    command's; or ``mark`` and ``failed ERRNO WHAT``. Without a terminal, ``mark`` is also a line of
+    the error output, from which on everything is the command's.
 
     Raises:
         StartError: It is too long, or cannot be said.
@@ -183,7 +185,7 @@ def request(command: Command, mark: str) -> bytes:
         'wsep_start "$@"',
         *([" ".join(["export", *exports])] if exports else []),
         *([] if command.tty else ['echo "$wsep_mark" >&2']),
-        'echo "$wsep_mark runs $$ $SSH_TTY"',
+        'echo "$wsep_mark runs"',
         " ".join(program),
     ]
     line = os.fsencode(f"{_one_line(_SCRIPT)} {'; '.join(steps)}\n")
@@ -192,23 +194,42 @@ def request(command: Command, mark: str) -> bytes:
     return line
 
 
-def started(answer: list[str], command: Command) -> tuple[int, str]:
-    """Return the process id, and the name of the terminal if there is one.
+def process_id(answer: list[str]) -> tuple[int, str]:
+    """Return the process id and the name of the terminal, "" if there is none.
 
     Args:
-        answer: The words of the line that comes of the request.
+        answer: The words of the line that comes of :func:`login_line`.
+
+    Raises:
+        StartError: They make no sense.
+    """
+    match answer:
+        case [pid, *terminal] if pid.isdecimal():
+            return int(pid), "".join(terminal)
+    raise _nonsense(answer)
+
+
+def check_started(answer: list[str], command: Command) -> None:
+    """Raise the error that there was, if there was one.
+
+    Args:
+        answer: The words of the line that comes of :func:`request`.
         command: What was requested.
 
     Raises:
-        StartError: It failed.
+        StartError: There was.
     """
     match answer:
-        case ["runs", pid, *terminal] if pid.isdecimal():
-            return int(pid), "".join(terminal)
+        case ["runs"]:
+            return
         case ["failed", name, what] if name in errno.errorcode.values():
             file = command.working_dir if what == "directory" else command.command
             raise start_error(getattr(errno, name), file)
-    raise StartError(f"the host answered nonsense: {' '.join(answer)}")
+    raise _nonsense(answer)
+
+
+def _nonsense(answer: list[str]) -> StartError:
+    return StartError(f"the host answered nonsense: {' '.join(answer)}")
 
 
 def _can_be_exported(name: str) -> bool:
