@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import hashlib
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +14,8 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
-from helpers import SECONDS, RawClient, Task, listening, start_message
+from helpers import SECONDS, RawClient, Task, eventually, listening, start_message
+from peers import BINARY, dial_raw
 
 from wsep_sync import Command, LocalExecer, Server
 from wsep_sync.wsgi import UPGRADED, application
@@ -173,3 +176,21 @@ def test_a_reason_that_is_too_long_for_a_close_frame() -> None:
         assert client.code == 1011
         assert len(client.reason.encode()) <= 123
         assert client.reason.endswith(("no such file or directory", "file name too long"))
+
+
+def test_nonsense_behind_what_is_refused_holds_no_descriptors() -> None:
+    with listening() as listener:
+        descriptors = len(os.listdir("/proc/self/fd"))
+        gc.disable()
+        try:
+            for _ in range(20):
+                with dial_raw(listener.server_address) as raw:
+                    early = raw.frame(BINARY, b'{"type":"close_stdin"}')
+                    raw.socket.sendall(early + raw.frame(0x6))
+                    assert raw.receive().code == 1011
+            eventually(
+                lambda: len(os.listdir("/proc/self/fd")) <= descriptors + 2,
+                "descriptors are closed without the garbage collector",
+            )
+        finally:
+            gc.enable()

@@ -100,14 +100,18 @@ def _serve(
     execer: Execer | ExecerFactory,
     options: Options | None,
 ) -> None:
+    code, reason = 1000, ""
     try:
-        server.serve(transport, execer, options)
-        transport.close(1000)
-    except ProtocolError as error:
-        transport.close(error.close_code, str(error))
-    except Exception:
-        log.exception("internal error while serving a connection")
-        transport.close(1011, "internal error")
+        try:
+            server.serve(transport, execer, options)
+        except ProtocolError as error:
+            code, reason = error.close_code, str(error)
+        except Exception:
+            log.exception("internal error while serving a connection")
+            code, reason = 1011, "internal error"
+        # Only now that no exception is being handled, which would be the context of those that
+        # closing meets: the library keeps one, and with it all frames, in a cycle.
+        transport.close(code, reason)
     finally:
         transport.abort()
         transport.close()
