@@ -1,0 +1,139 @@
+"""Generated cases: some of each kind here, a hundred times as many with `tox -e fuzz`."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from fuzz.campaign import Case, CaseFailed, run_cases
+from fuzz.frames import judge
+from fuzz.kinds import KINDS, run_kind
+from fuzz.peer import check_answer, check_server_frames
+
+pytestmark = pytest.mark.thorough
+
+# The same every time: what is new is to be found at leisure, and not in somebody else's change.
+SEED = 1
+
+CASES = {"messages": 800, "frames": 2000, "heads": 2000, "dialogues": 600, "clients": 1000}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", KINDS)
+def test_generated_cases(kind: str) -> None:
+    assert run_kind(kind, SEED, range(CASES[kind])) >= CASES[kind]
+
+
+# What sees to it that nothing escapes
+
+
+def test_a_case_that_fails_says_how_to_do_it_again() -> None:
+    def check(case: Case) -> None:
+        data = case.chance.randbytes(4)
+        case.note("sends", data)
+        assert case.number != 7, "seven"
+
+    with pytest.raises(CaseFailed) as caught:
+        run_cases("frames", 42, range(100), check)
+    text = str(caught.value)
+    assert "--seed 42 --only frames --case 7" in text
+    assert "AssertionError: seven" in text
+    # The same bytes again, without the cases before it.
+    again = Case("frames", 42, 7)
+    assert f"sends: {again.chance.randbytes(4)!r}" in text
+
+
+def test_a_thread_that_dies_fails_the_case() -> None:
+    def die() -> None:
+        raise RuntimeError("of a thread")
+
+    def check(case: Case) -> None:
+        thread = threading.Thread(target=die)
+        thread.start()
+        thread.join()
+
+    with pytest.raises(CaseFailed, match="RuntimeError: of a thread"):
+        run_cases("clients", 1, range(4), check)
+
+
+KEY = bytes(4)
+REST = bytes(14)  # enough for any frame's head
+
+
+@pytest.mark.parametrize(
+    ("frames", "verdict"),
+    [
+        (b"", ("", None)),
+        (b"\x82\x81" + KEY + b"x", ("", None)),
+        (b"\x82\xfe\x00\x7e" + KEY + bytes(126), ("", None)),
+        (b"\x02\x81" + KEY + b"x" + b"\x89\x80" + KEY + b"\x80\x81" + KEY + b"y", ("", None)),
+        (b"\x82\x85" + KEY + b"half", ("", None)),
+        (b"\x88\x80" + KEY + b"\xff" * 20, ("", 1000)),
+        (b"\x88\x82" + KEY + b"\x0f\xa0", ("", 4000)),
+        (b"\xc2\x80" + KEY + REST, ("a reserved bit", None)),
+        (b"\x83\x80" + KEY + REST, ("a reserved opcode", None)),
+        (b"\x82\x01" + REST, ("no mask", None)),
+        (b"\x09\x80" + KEY + REST, ("a fragment of a control frame", None)),
+        (b"\x89\xfe" + REST, ("a long control frame", None)),
+        (b"\x82\xfe\x00\x05" + REST, ("a length in a longer form", None)),
+        (b"\x80\x80" + KEY + REST, ("a fragment out of place", None)),
+        (b"\x02\x80" + KEY + b"\x82\x80" + KEY + REST, ("a fragment out of place", None)),
+        (b"\x81\x81" + KEY + b"\xff", ("text that is none", None)),
+        (b"\x82\xfe" + (64_001).to_bytes(2, "big") + KEY + bytes(64_001), ("a long message", None)),
+        (b"\x88\x82" + KEY + b"\x03\xed", ("a close code that must not be sent", None)),
+        (b"\x88\x83" + KEY + b"\x03\xe8\xff", ("a close reason that is no text", None)),
+    ],
+)
+def test_the_judge_of_frames(frames: bytes, verdict: tuple[str, int | None]) -> None:
+    assert judge(frames) == verdict
+
+
+PID = b'\x82\x17{"type":"pid","pid":1}\n'
+CLOSED = b"\x88\x02\x03\xe8"
+
+
+def test_what_a_server_may_say() -> None:
+    assert len(check_server_frames(PID + b"\x8a\x00" + CLOSED)) == 3
+    assert len(check_server_frames(PID + b"\x82", broken=True)) == 1
+    assert check_answer(b"") == 0
+    assert check_answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno") == 403
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        PID[:-1],
+        b"\x82\x97" + KEY + PID[2:],
+        b"\x02" + PID[1:],
+        b"\xc2" + PID[1:],
+        b"\x81" + PID[1:],
+        b"\x82\x02{}",
+        b"\x82\x03{}\n",
+        CLOSED + PID,
+        CLOSED + CLOSED,
+        b"\x88\x01\x03",
+        b"\x88\x03\x03\xe8\xff",
+    ],
+    ids=repr,
+)
+def test_what_a_server_may_not_say(said: bytes) -> None:
+    with pytest.raises((AssertionError, KeyError, UnicodeDecodeError)):
+        check_server_frames(said)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: \x1b[2J\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nno",
+        b"HTTP/1.1 200 OK\r\nx: 1\r\nX: 2\r\n\r\n",
+    ],
+    ids=repr,
+)
+def test_what_is_no_answer(answer: bytes) -> None:
+    with pytest.raises(AssertionError):
+        check_answer(answer)

@@ -1,0 +1,185 @@
+"""A server in a process of its own, looked at from outside, in /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from helpers import SECONDS
+from programs import WSEP_SYNC, environment
+
+from wsep_sync import Command, connect
+
+# What a server's log must not say, whatever its clients do.
+_ALARMS = re.compile(
+    r"Traceback|Exception (in|ignored)|Fatal |internal error|^\w*(Error|Warning): "
+    r"|^\S+ (ERROR|CRITICAL) ",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What a process holds, in numbers."""
+
+    threads: int
+    descriptors: int
+    children: int
+
+    @classmethod
+    def of(cls, pid: int) -> Stock:
+        process = Path("/proc", str(pid))
+        children = 0
+        for task in (process / "task").iterdir():
+            with contextlib.suppress(OSError):  # a thread that has just ended
+                children += len((task / "children").read_text().split())
+        return cls(
+            threads=len(os.listdir(process / "task")),
+            descriptors=len(os.listdir(process / "fd")),
+            children=children,
+        )
+
+
+def resident(pid: int) -> int:
+    """A process's resident memory in bytes: Rss of proc_pid_smaps(5), which is exact."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * int(rollup.partition("\nRss:")[2].split()[0])
+
+
+class WatchedServer:
+    """A `wsep-sync serve` that runs.
+
+    Attributes:
+        pid: Of the server.
+        url: Where it listens.
+        address: The same, as a host and a port.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.url = url
+        host, _, port = url.removeprefix("ws://").rpartition(":")
+        self.address = (host, int(port))
+        self._log_path = log
+        self._lock = threading.Lock()  # guards _read
+        self._read = 0  # bytes of the log
+
+    def check(self) -> None:
+        """See that it runs, and that its log has nothing in it to be alarmed about."""
+        status = self.process.poll()
+        with self._lock, self._log_path.open("rb") as log:
+            log.seek(self._read)
+            news = log.read()
+            self._read += len(news)
+        if status is not None:
+            raise AssertionError(f"the server ended with {status}; its log:\n{_tail(news)}")
+        text = news.decode()
+        # What is not printable, a terminal may obey.
+        if _ALARMS.search(text) or not all(line.isprintable() for line in text.split("\n")):
+            raise AssertionError(f"the server's log has:\n{_tail(news)}")
+
+    def probe(self) -> None:
+        """See that it serves a client, whatever the others do."""
+        text = os.urandom(8).hex().encode()
+        with (
+            connect(self.url, timeout=SECONDS) as execer,
+            execer.start(Command("cat", stdin=True)) as process,
+        ):
+            process.stdin.write(text)
+            process.stdin.close()
+            assert process.stdout.read() == text
+            process.wait(SECONDS)
+
+    def stock(self) -> Stock:
+        return Stock.of(self.pid)
+
+    def settled(self, than: Stock, seconds: float = SECONDS) -> Stock:
+        """Wait until it holds no more than that; return what it holds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            stock = self.stock()
+            if (
+                stock.threads <= than.threads
+                and stock.descriptors <= than.descriptors
+                and stock.children <= than.children
+            ):
+                return stock
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the server still holds {stock}, before it held {than}")
+            time.sleep(0.05)
+
+    def request(self, method: str, path: str) -> tuple[int, bytes]:
+        """Make an HTTP request; return the status and the body."""
+        connection = http.client.HTTPConnection(*self.address, timeout=SECONDS)
+        with contextlib.closing(connection):
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def sessions(self) -> list[dict[str, Any]]:
+        status, body = self.request("GET", "/sessions")
+        assert status == 200, (status, body)
+        infos: list[dict[str, Any]] = json.loads(body)
+        return infos
+
+    def end_session(self, id: str) -> int:
+        """Ask for a session's end; return the HTTP status."""
+        return self.request("DELETE", f"/sessions/{quote(id, safe='')}")[0]
+
+    def dump_stacks(self) -> str:
+        """End the server, and return what it said then: the stack of each thread."""
+        self.process.send_signal(signal.SIGABRT)
+        self.process.wait(SECONDS)
+        return _tail(self._log_path.read_bytes(), 20_000)
+
+
+@contextlib.contextmanager
+def watched_server(*options: str) -> Iterator[WatchedServer]:
+    """Run `wsep-sync serve` on a free port, and see it end well."""
+    with tempfile.TemporaryDirectory(prefix="wsep-") as directory:
+        path = Path(directory, "log")
+        with (
+            path.open("wb") as log,
+            subprocess.Popen(
+                [*WSEP_SYNC, "serve", "--port", "0", *options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                # Then SIGABRT, and a crash, show the stacks.
+                env=environment(PYTHONFAULTHANDLER="1"),
+            ) as process,
+        ):
+            assert process.stdout is not None
+            try:
+                line = process.stdout.readline().decode()
+                match = re.fullmatch(r"listening on (ws://\S+:\d+)\n", line)
+                assert match, (line, path.read_text())
+                server = WatchedServer(process, match[1], path)
+                idle = server.stock()
+                server.probe()  # what it needs for its first client, it keeps
+                server.settled(replace(idle, descriptors=sys.maxsize))
+                yield server
+                server.check()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(SECONDS) == 0, path.read_text()
+            finally:
+                process.kill()
+
+
+def _tail(text: bytes, size: int = 8000) -> str:
+    return text[-size:].decode(errors="backslashreplace") or "(nothing)"
