@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
@@ -398,6 +399,10 @@ _ERRNO_WORDS = {os.strerror(number).lower(): number for number in errno.errorcod
     "argument list too long": errno.E2BIG,
 }
 
+# How a reason begins that tells of a ConnectError or of TransportClosed: on the way from one server
+# to the next, each puts its own words in front.
+_OF_A_CONNECTION = re.compile(r"(start command: )+(cannot connect to |connection closed \()")
+
 # How many bytes of UTF-8 a close frame has for the reason (RFC 6455, section 5.5).
 _MAX_REASON = 123
 
@@ -429,9 +434,9 @@ def start_error_from_reason(reason: str, command: Command) -> StartError:
     if cause == "not allowed":
         return not_allowed(command.command)
     number = _ERRNO_WORDS.get(cause)
-    # A ConnectError of a server that passes commands on has the words of an errno, too; but it is
-    # not the command's, and there is no file to blame.
-    if number is None or reason.startswith("start command: cannot connect to "):
+    # The connections of a server that passes commands on end with the words of an errno, too; but
+    # it is not the command's, and there is no file to blame.
+    if number is None or _OF_A_CONNECTION.match(reason):
         return StartError(reason or "the server gave no reason")
     chdir = "chdir " in reason.partition(": ")[2][:6]
     return start_error(number, command.working_dir if chdir else command.command)
