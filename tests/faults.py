@@ -12,7 +12,7 @@ import logging
 import os
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -86,8 +86,8 @@ class Site:
             running: Process ids of the sessions that have to live on, with nobody attached.
         """
         if not running:
-            eventually(lambda: set(threading.enumerate()) <= self._threads, "the end of threads")
-            eventually(lambda: _descriptors() <= self._descriptors, "the end of descriptors")
+            _gone_again(lambda: set(threading.enumerate()) - self._threads)
+            _gone_again(lambda: _descriptors() - self._descriptors)
         eventually(lambda: not any(s.clients for s in self.server.sessions()), "clients to leave")
         gone(*(pid for pid in self.execer.pids if pid not in running))
         assert [session.pid for session in self.server.sessions()] == list(running)
@@ -103,8 +103,23 @@ class Site:
             assert status(process) == 7
 
 
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def _descriptors() -> set[tuple[str, str]]:
+    """The numbers and names of what is open, but for files: those are pytest's."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed the directory
+            name = os.readlink(f"/proc/self/fd/{number}")
+            if not name.startswith("/") or name.startswith("/dev/pt"):
+                found.add((number, name))
+    return found
+
+
+def _gone_again(left: Callable[[], Collection[object]]) -> None:
+    """Wait until nothing is left."""
+    try:
+        eventually(lambda: not left(), "the end of all that is left", SECONDS / 2)
+    except AssertionError as error:
+        raise AssertionError(f"left behind: {left()}") from error
 
 
 class _Complaints(logging.Handler):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
 from certificates import certificates
 from faults import DIALOGUE, Site, Step, Told, cuts, expected, site, talk
-from helpers import SECONDS, gone, sh
+from helpers import SECONDS, Task, gone, sh
+from peers import listening_socket
 from tcp_proxy import AFTER, CUTS, DOWN, UP, Fault, Proxy
 
 from wsep_sync import connect
@@ -44,6 +47,35 @@ def test_a_cut_under_tls(tls_place: Site, direction: str, eighth: int, how: str)
         assert talk(tls_place, proxy.url) in possible
         assert proxy.struck.wait(SECONDS)
         tls_place.settled()
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16"])
+def test_a_reset_before_tls_begins(tls_place: Site, sent: bytes) -> None:
+    host, _, port = tls_place.url.removeprefix("wss://").rpartition(":")
+    for _ in range(20):
+        with socket.create_connection((host, int(port))) as sock:
+            sock.sendall(sent)
+            reset(sock)
+    tls_place.settled()
+
+
+def test_a_server_that_resets_before_tls_begins() -> None:
+    def accept() -> None:
+        for _ in range(20):
+            sock, _ = listening.accept()
+            reset(sock)
+
+    with listening_socket() as listening, Task(accept) as accepting:
+        url = f"wss://127.0.0.1:{listening.getsockname()[1]}"
+        for _ in range(20):
+            with pytest.raises(ConnectError):
+                connect(url, ssl_context=certificates().client)
+        accepting.result()
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
 
 
 # A chain: the client, a server that passes commands on, and the one that runs them

@@ -18,6 +18,7 @@ from . import http_request
 from .access import Refusal
 from .http_request import Response, linger, read_head, refusal
 from .log import Warnings, log
+from .transports.sockets import start_tls
 from .wakeup import READ, Wakeup, wait_for
 
 if TYPE_CHECKING:
@@ -364,9 +365,7 @@ class Listener:
     def _start_tls(self, connection: _Connection, deadline: float) -> bool:
         assert self._ssl_context is not None
         with self._changed:  # it takes the descriptor out of one socket and puts it into another
-            connection.sock = tls = self._ssl_context.wrap_socket(
-                connection.sock, server_side=True, do_handshake_on_connect=False
-            )
+            connection.sock = tls = start_tls(connection.sock, self._ssl_context, server_side=True)
         try:
             tls.settimeout(http_request.seconds_until(deadline))
             tls.do_handshake()

@@ -15,13 +15,51 @@ import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ProtocolError, TransportClosed, copy_error
 from ..wakeup import READ, WRITE, Wakeup, wait_for
 from . import liveness
 from .base import CLOSE_TIMEOUT, Buffer, Transport, close_reason
 
-__all__ = ["SocketTransport", "StreamSocket"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["SocketTransport", "StreamSocket", "start_tls"]
+
+
+def start_tls(sock: socket.socket, context: ssl.SSLContext, **options: Any) -> ssl.SSLSocket:
+    """Return a socket for TLS over a connected one, which is not to be used any more.
+
+    The handshake is for the caller to do: what interrupts it must find a socket to close.
+
+    Args:
+        options: As of :meth:`ssl.SSLContext.wrap_socket`.
+
+    Raises:
+        OSError: The connection has ended. The socket is closed.
+    """
+    try:
+        return context.wrap_socket(sock, do_handshake_on_connect=False, **options)
+    except OSError as error:
+        _close_unfinished(error)
+        sock.close()
+        raise
+
+
+def _close_unfinished(error: OSError) -> None:
+    """Close what CPython had made of a socket when it found the connection ended.
+
+    The descriptor is in that already. It is left to the garbage collector, which warns of it, and
+    nothing but the traceback refers to it.
+    """
+    assert error.__traceback__ is not None
+    entry = error.__traceback__.tb_next
+    while entry is not None:
+        made = entry.tb_frame.f_locals.get("self")
+        if isinstance(made, socket.socket):
+            made.close()
+        entry = entry.tb_next
 
 
 class StreamSocket:

@@ -18,7 +18,7 @@ import websocket
 from ..errors import ConnectError, ProtocolError, TransportClosed
 from ..messages import MAX_MESSAGE
 from .base import Buffer
-from .sockets import SocketTransport, StreamSocket
+from .sockets import SocketTransport, StreamSocket, start_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -145,10 +145,7 @@ class _Handshake:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
                 self._hurry()
-                # The handshake by itself: what interrupts it would find no socket to close.
-                self.socket = tls = context.wrap_socket(
-                    self.socket, server_hostname=host, do_handshake_on_connect=False
-                )
+                self.socket = tls = start_tls(self.socket, context, server_hostname=host)
                 tls.do_handshake()
         except BaseException:
             self.socket.close()
