@@ -587,7 +587,7 @@ class _Connection:
             io.UnsupportedOperation: The keeper is gone.
         """
         # By name where there is one: the host may number them in another way.
-        self._tell("signal", group, _SIGNAL_NAMES.get(number, str(number)))
+        self._tell("signal", group, _SIGNAL_NAMES.get(number, f"{int(number)}"))
 
     def end(self, group: int, hang_up: bool) -> None:
         """End a process group: SIGTERM, and SIGKILL 2 seconds later; as :meth:`signal`.
