@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
@@ -399,9 +398,8 @@ _ERRNO_WORDS = {os.strerror(number).lower(): number for number in errno.errorcod
     "argument list too long": errno.E2BIG,
 }
 
-# How a reason begins that tells of a ConnectError or of TransportClosed: on the way from one server
-# to the next, each puts its own words in front.
-_OF_A_CONNECTION = re.compile(r"(start command: )+(cannot connect to |connection closed \()")
+# How a reason begins that tells of a ConnectError or of TransportClosed.
+_OF_A_CONNECTION = ("cannot connect to ", "connection closed (")
 
 # How many bytes of UTF-8 a close frame has for the reason (RFC 6455, section 5.5).
 _MAX_REASON = 123
@@ -435,8 +433,9 @@ def start_error_from_reason(reason: str, command: Command) -> StartError:
         return not_allowed(command.command)
     number = _ERRNO_WORDS.get(cause)
     # The connections of a server that passes commands on end with the words of an errno, too; but
-    # it is not the command's, and there is no file to blame.
-    if number is None or _OF_A_CONNECTION.match(reason):
+    # it is not the command's, and there is no file to blame. Each server on the way has put its
+    # own words in front.
+    if number is None or reason.replace("start command: ", "").startswith(_OF_A_CONNECTION):
         return StartError(reason or "the server gave no reason")
     chdir = "chdir " in reason.partition(": ")[2][:6]
     return start_error(number, command.working_dir if chdir else command.command)
