@@ -82,12 +82,14 @@ class Host:
         """The processes that serve one connection each."""
         return _children(self.pid)
 
+    def running(self, name: str) -> set[int]:
+        """The processes of that name which serve or run in a connection."""
+        return {pid for pid in _descendants(self.pid) if _name(pid) == name}
+
     def lose_connections(self) -> None:
         """End every connection as a host that vanishes would; what runs in them is left."""
-        pids = _descendants(self.pid)
-        for pid in pids:
-            if _name(pid) == "sshd":
-                _kill(pid)
+        for pid in self.running("sshd"):
+            _kill(pid)
 
 
 @functools.cache

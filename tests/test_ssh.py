@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import (
@@ -31,7 +32,7 @@ from helpers import (
     state,
 )
 from programs import environment, has_one_line
-from programs import run as run_cli
+from programs import run as run_program
 from session_clients import hub
 from sshd import Host, make_key, sshd
 
@@ -73,6 +74,10 @@ def home(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
+def run_cli(subcommand: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    return run_program(subcommand, "--timeout", f"{SECONDS}", *arguments, **options)
+
+
 def output(execer: SSHExecer, command: Command) -> bytes:
     with execer.start(command) as process:
         out = process.stdout.read()
@@ -88,7 +93,7 @@ def failure(process: Process) -> ExitError:
 
 def refused(*args: object, **options: object) -> ConnectError:
     with pytest.raises(ConnectError) as caught:
-        SSHExecer(*args, **options)  # type: ignore[arg-type]
+        SSHExecer(*args, **{"timeout": SECONDS, **options})  # type: ignore[arg-type]
     return caught.value
 
 
@@ -140,7 +145,7 @@ def test_a_file_of_known_hosts_that_is_not_there(host: Host, tmp_path: Path) -> 
 
 
 def test_keys_and_known_hosts_of_the_user(host: Host, home: Path) -> None:
-    with connect_ssh(host.url) as execer:
+    with connect_ssh(host.url, timeout=SECONDS) as execer:
         assert output(execer, Command("echo", ["in"])) == b"in\n"
 
 
@@ -167,7 +172,7 @@ def test_a_key_of_the_agent(
     (home / ".ssh/id_ed25519").unlink()
     with agent(host.key, tmp_path) as path:
         monkeypatch.setenv("SSH_AUTH_SOCK", path)
-        with connect_ssh(host.url) as execer:
+        with connect_ssh(host.url, timeout=SECONDS) as execer:
             assert output(execer, Command("echo", ["in"])) == b"in\n"
 
 
@@ -181,7 +186,7 @@ def test_a_key_that_is_not_accepted(host: Host, home: Path, tmp_path: Path) -> N
 def test_no_key_at_all(host: Host, home: Path) -> None:
     (home / ".ssh/id_ed25519").unlink()
     with pytest.raises(ConnectError, match="No authentication methods"):
-        connect_ssh(host.url)
+        connect_ssh(host.url, timeout=SECONDS)
 
 
 def test_a_key_that_is_encrypted(host: Host, home: Path, tmp_path: Path) -> None:
@@ -402,7 +407,8 @@ def test_a_connection_that_is_lost_while_a_command_starts() -> None:
         host.connect() as execer,
         Task(execer.start, Command("true")) as starting,
     ):
-        blocked(starting)
+        # The keeper's is one.
+        eventually(lambda: len(host.running("sleep")) == 2, "the command that never says anything")
         host.lose_connections()
         with pytest.raises(TransportClosed):
             starting.result()
@@ -793,7 +799,10 @@ def test_a_session_on_a_connection_that_is_lost(host: Host) -> None:
         again.run(b"echo two$((1 + 1))", b"two2")
 
 
-def test_what_takes_a_url_takes_that_of_a_host(host: Host, home: Path) -> None:
+def test_what_takes_a_url_takes_that_of_a_host(
+    host: Host, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(dial.__kwdefaults__, "timeout", SECONDS)
     with dial(host.url) as execer:
         assert isinstance(execer, SSHExecer)
     done = run(["tr", "a-z", "A-Z"], input="text", capture_output=True, text=True, url=host.url)

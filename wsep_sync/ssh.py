@@ -57,6 +57,9 @@ _UNREAD_AFTER = 5.0
 # How many seconds a command may take to end after SIGKILL, as far as close() waits for that.
 _KILLED_WITHIN = 2.0
 
+# How many seconds the thread of a connection may take to end when it has closed its channels.
+_ENDS_WITHIN = 1.0
+
 # As in the reference, which has the two swapped: 80 rows of 24 columns.
 _DEFAULT_ROWS = 80
 _DEFAULT_COLS = 24
@@ -497,6 +500,15 @@ class _Connection:
         """Whether it is good for another command."""
         return bool(self._transport.is_active()) and not self._keeper.closed
 
+    def has_ended(self) -> bool:
+        """Whether, as a channel has ended, all of the connection has.
+
+        Its thread closes the channels before it says that it has ended itself, so this may have to
+        wait for it.
+        """
+        self._transport.join(_ENDS_WITHIN)
+        return not self._transport.is_active()
+
     def close(self) -> None:
         """End the connection. Harmless to call again."""
         _close_client(self._client, self._sock)
@@ -535,9 +547,9 @@ class _Connection:
                 reason = f"no answer from {self._url} in {self._timeout:g} seconds"
                 raise StartError(reason) from error
             if isinstance(error, _lost()) and not isinstance(error, StartError):
-                if self._transport.is_active():
-                    raise StartError(f"{self._url} refused it: {error}") from error
-                raise TransportClosed(1006, f"{self._url}: {error}") from error
+                if self.has_ended():
+                    raise TransportClosed(1006, f"{self._url}: {error}") from error
+                raise StartError(f"{self._url} refused it: {error}") from error
             raise
 
     def _start(
@@ -556,7 +568,7 @@ class _Connection:
             variables = dict(entry.split("=", 1) for entry in command.env)
             channel.get_pty(os.fsencode(variables.get("TERM", "xterm-256color")), cols, rows)
         channel.exec_command(ssh_launch.login_line(mark, command.tty))
-        answers = _Answers(channel, mark.encode(), self._timeout)
+        answers = _Answers(self, channel, mark.encode(), self._timeout)
         pid, terminal = ssh_launch.process_id(answers.receive())
 
         def finished() -> None:
@@ -602,7 +614,7 @@ class _Connection:
             # In one piece, as it is short: so no lock is needed.
             _send(self._keeper, f"{' '.join([word, str(group), *names])}\n".encode())
         except _lost() as error:
-            if self._transport.is_active():
+            if not self.has_ended():
                 raise io.UnsupportedOperation(
                     f"what sends signals to commands has ended on {self._url}"
                 ) from error
@@ -646,9 +658,10 @@ class _Answers:
         rest: What the command has said already.
     """
 
-    def __init__(self, channel: Any, mark: bytes, timeout: float) -> None:
+    def __init__(self, connection: _Connection, channel: Any, mark: bytes, timeout: float) -> None:
         self.mark = mark
         self.rest = b""
+        self._connection = connection
         self._channel = channel
         self._deadline = time.monotonic() + timeout
 
@@ -676,7 +689,7 @@ class _Answers:
             self.rest += piece
 
     def _failure(self) -> Exception:
-        if not self._channel.get_transport().is_active():
+        if self._connection.has_ended():
             return EOFError("the connection ended")
         lines = (self.rest + b"\n" + self._channel.recv_stderr(_PIECE)).decode(errors="replace")
         said = next((line.strip() for line in reversed(lines.splitlines()) if line.strip()), "")
