@@ -16,55 +16,85 @@ the other end of the wire.
 from __future__ import annotations
 
 import importlib
-from subprocess import (
-    DEVNULL,
-    PIPE,
-    STDOUT,
-    CalledProcessError,
-    CompletedProcess,
-    TimeoutExpired,
-)
 from typing import TYPE_CHECKING
 
-from .errors import (
-    ConnectError,
-    ExitError,
-    ExitMissing,
-    OutputUnread,
-    ProtocolError,
-    SessionClosed,
-    StartError,
-    TransportClosed,
-    WsepError,
-)
-from .local import LocalExecer
-from .messages import Command
-from .policy import RestrictedExecer, UserExecer
-from .process import Execer, Process
-from .remote import RemoteExecer, connect
-from .server import Options, Server, serve
-from .session import Session, SessionInfo, State
-
 if TYPE_CHECKING:
+    from subprocess import (
+        DEVNULL,
+        PIPE,
+        STDOUT,
+        CalledProcessError,
+        CompletedProcess,
+        TimeoutExpired,
+    )
+
+    from .errors import (
+        ConnectError,
+        ExitError,
+        ExitMissing,
+        OutputUnread,
+        ProtocolError,
+        SessionClosed,
+        StartError,
+        TransportClosed,
+        WsepError,
+    )
     from .expect import spawn
     from .fan_out import Outcome
     from .fan_out import map as map
+    from .local import LocalExecer
+    from .messages import Command
+    from .policy import RestrictedExecer, UserExecer
     from .popen import Popen, call, check_call, check_output, getoutput, getstatusoutput, run
+    from .process import Execer, Process
+    from .remote import RemoteExecer, connect
+    from .server import Options, Server, serve
+    from .session import Session, SessionInfo, State
     from .ssh import SSHExecer
 
-# Imported when they are first asked for: nobody should wait for a face that is not used.
-_LAZY = {
-    "Outcome": "fan_out",
-    "Popen": "popen",
-    "SSHExecer": "ssh",
-    "call": "popen",
-    "check_call": "popen",
-    "check_output": "popen",
-    "getoutput": "popen",
-    "getstatusoutput": "popen",
-    "map": "fan_out",
-    "run": "popen",
-    "spawn": "expect",
+# Where each name is from. Imported when it is first asked for: nobody should wait for what is not
+# used, and a client uses half of this.
+_MODULES = {
+    "DEVNULL": "subprocess",
+    "PIPE": "subprocess",
+    "STDOUT": "subprocess",
+    "CalledProcessError": "subprocess",
+    "CompletedProcess": "subprocess",
+    "TimeoutExpired": "subprocess",
+    "ConnectError": ".errors",
+    "ExitError": ".errors",
+    "ExitMissing": ".errors",
+    "OutputUnread": ".errors",
+    "ProtocolError": ".errors",
+    "SessionClosed": ".errors",
+    "StartError": ".errors",
+    "TransportClosed": ".errors",
+    "WsepError": ".errors",
+    "spawn": ".expect",
+    "Outcome": ".fan_out",
+    "map": ".fan_out",
+    "LocalExecer": ".local",
+    "Command": ".messages",
+    "RestrictedExecer": ".policy",
+    "UserExecer": ".policy",
+    "Popen": ".popen",
+    "call": ".popen",
+    "check_call": ".popen",
+    "check_output": ".popen",
+    "getoutput": ".popen",
+    "getstatusoutput": ".popen",
+    "run": ".popen",
+    "Execer": ".process",
+    "Process": ".process",
+    "RemoteExecer": ".remote",
+    "connect": ".remote",
+    "Options": ".server",
+    "Server": ".server",
+    "serve": ".server",
+    "Session": ".session",
+    "SessionInfo": ".session",
+    "State": ".session",
+    "SSHExecer": ".ssh",
 }
 
 # Without map: a star import must not take the built-in one away.
@@ -114,12 +144,12 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    value = getattr(importlib.import_module(_MODULES[name], __name__), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_MODULES})
