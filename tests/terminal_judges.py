@@ -221,6 +221,10 @@ def _cells(terminal: Any, y: int, columns: int) -> list[object]:
         elif values["CODEPOINT"] not in (0, 32):
             found.append((chr(values["CODEPOINT"]), style))
             continue
+        if x == columns - 1:
+            # Left free by a wide character that didn't fit, perhaps, and then has its attributes.
+            found.append(None)
+            continue
         for shown_by_text_alone in ("fg", "bold", "italic", "faint", "blink", "invisible"):
             del style[shown_by_text_alone]
         found.append(style)

@@ -586,6 +586,84 @@ def test_endless_parameters_are_no_error(engine) -> None:
     assert terminal.redraw()
 
 
+# What Ghostty is spared
+
+# What comes before a flood, what it begins with, and a line of it. What of it scrolls away, and
+# leaves nothing behind, is no matter of course.
+FLOODS = {
+    "plain": (b"", b"", b"%d\r\n"),
+    "from the top of a full screen": (b"0123456789" * 12 + b"\x1b[H\x1b[?1h", b"", b"%d\r\n"),
+    "few lines": (
+        *(b"0123456789" * 12 + b"\x1b[H\x1b[?1h", b""),
+        b"\x1b[1;31;44;4m\x1b[0;32m\x1b[m%d\r\n",
+    ),
+    "attributes": (b"", b"\x1b[31m\x1b[m\x1b[1;32;44m\x1b[49m", b"%d\r\n"),
+    "attributes of each line": (b"", b"", b"\x1b[m%d\x1b[1;31m\x1b[44m\r\n"),
+    "attributes without reset": (b"", b"", b"%d\x1b[1;32;49m\x1b[K\x1b[39;44m\r\n"),
+    "line drawing": (b"\x1b)0", b"\x0e", b"%dq\r\n"),
+    "no carriage return": (b"", b"", b"%d\n"),
+    "no more carriage returns": (b"abc\x1b[?1h", b"a" * 58 + b"\r\n", b"\x1b[0;31;44;4mx\n"),
+    "newline mode": (b"\x1b[20h", b"", b"%d\n"),
+    "no wrap": (b"\x1b[?7l", b"", b"0123456789%d 0123456789\r\n"),
+    "wrapped": (b"", b"", b"0123456789%d 0123456789\r\n"),
+    "insert": (b"\x1b[4h", b"", b"0123456789%d\rx\r\n"),
+    "margins": (b"\x1b[2;4r", b"", b"%d\r\n"),
+    "below the margins": (b"one\x1b[2;4r\x1b[6;1H", b"", b"%d\r\n"),
+    "side margins": (b"\x1b[?69h\x1b[3;9s\x1b[2;4H", b"", b"%d\r\n"),
+    "margins undone": (b"\x1b[2;4r\x1b[r", b"", b"%d\r\n"),
+    "cursor goes up": (b"", b"", b"%d\x1b[2A.\r\n"),
+    "cursor goes back": (b"\x1b[?7;1045hone\r\n", b"a\r\nb\r\n", b"\b\b%d\r\n"),
+    "lines inserted": (b"", b"", b"%d\x1b[3L\r\n"),
+    "in a title": (b"one\x1b]0;", b"", b"%d\r\n"),
+    "in an image": (b"one\x1bP0;1q", b"", b"#0!%d~\r\n"),
+    "after half a character": (b"one\xe2\x94", b"", b"%d\r\n"),
+    "alternate": (b"one\r\n\x1b[?1049h\x1b[3;3Htwo", b"", b"%d\r\n"),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
+@pytest.mark.parametrize("size", [7, 64, 250])
+def test_floods(monkeypatch, flood, size) -> None:
+    monkeypatch.setattr(terminal_module, "NORMAL_LIMIT", 200)
+    monkeypatch.setattr(terminal_module, "SLACK", 64)
+    before, beginning, line = flood
+    lines = b"".join(line % i if b"%" in line else line for i in range(200))
+    fed = before + beginning + lines
+    terminal = GhosttyTerminal(ROWS, COLUMNS)
+    terminal.feed(before)
+    for i in range(len(before), len(fed), size):
+        terminal.feed(fed[i : i + size])
+        if i // 330 < (i + size) // 330:  # not always, for before it is looked at, all is fed
+            shown = JUDGES["ghostty"](LEFT_OVER + terminal.redraw(), ROWS, COLUMNS)
+            assert_same(shown, JUDGES["ghostty"](fed[: i + size], ROWS, COLUMNS))
+    for after in (b"next", b"\x1b\\\x1b[?1049l\x1b[2;4r", lines, b"last"):
+        fed += after
+        for i in range(0, len(after), size):
+            terminal.feed(after[i : i + size])
+        shown = JUDGES["ghostty"](LEFT_OVER + terminal.redraw(), ROWS, COLUMNS)
+        assert_same(shown, JUDGES["ghostty"](fed, ROWS, COLUMNS))
+
+
+def test_scrollback_after_a_flood() -> None:
+    terminal = GhosttyTerminal(ROWS, COLUMNS)
+    line = b"\x1b[38;2;1;2;3m" * 40 + b"line %d\x1b[m\r\n"
+    for i in range(0, 2000, 10):
+        terminal.feed(b"".join(line % j for j in range(i, i + 10)))
+        if i == 100:
+            terminal.feed(b"\x1b[?2004h")
+    lines = [int(n) for n in re.findall(rb"line (\d+)", terminal.redraw())]
+    assert lines == list(range(lines[0], 2000)), "it has no gap"
+    assert terminal_module.NORMAL_LIMIT <= len(lines) * len(line) < 2000 * len(line) * 0.8
+
+
+def test_flood_in_the_alternate_screen_leaves_the_other_alone() -> None:
+    terminal = GhosttyTerminal(ROWS, COLUMNS)
+    terminal.feed(b"".join(b"line %d\r\n" % i for i in range(100)) + b"\x1b[?1049h")
+    flood(terminal, b"", b"flood\r\n", 3 * terminal_module.NORMAL_LIMIT)
+    terminal.feed(b"\x1b[?1049l")
+    assert re.findall(rb"line (\d+)\r\n", terminal.redraw()) == [b"%d" % i for i in range(100)]
+
+
 # Replies
 
 

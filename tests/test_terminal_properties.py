@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -196,6 +198,44 @@ def test_no_remains_become_a_query(data) -> None:
     assert answers_and_bells(body, ROWS, COLUMNS) == []
 
 
+@contextlib.contextmanager
+def limits(normal: int, slack: int) -> Iterator[None]:
+    """Limits that a few lines reach. (A fixture would be one for all examples.)"""
+    old = terminal_module.NORMAL_LIMIT, terminal_module.SLACK
+    terminal_module.NORMAL_LIMIT, terminal_module.SLACK = normal, slack
+    try:
+        yield
+    finally:
+        terminal_module.NORMAL_LIMIT, terminal_module.SLACK = old
+
+
+lines = st.tuples(
+    st.lists(
+        st.one_of(
+            *(words, characters, attributes, backgrounds),
+            st.sampled_from(["\x1b[K", "\b", "\x1b[A", "\x1b]0;"]),
+        ),
+        max_size=3,
+    ).map("".join),
+    st.sampled_from(["\r\n", "\r\n", "\r\n", "\n"]),
+    st.integers(1, 40),
+).map(lambda line: (line[0] + line[1]) * line[2])
+floods = st.lists(lines, min_size=1, max_size=4).map("".join)
+
+
+@bounded
+@given(
+    streams(st.one_of(screen_for_ghostty, floods, floods)),
+    cuts,
+    st.floats(0, 1),
+    st.integers(60, 200),
+)
+def test_ghostty_is_spared_what_nobody_sees(stream, fractions, where, limit) -> None:
+    """What Ghostty is never fed, because it has scrolled away since, makes no difference."""
+    with limits(limit, 40):
+        compare(GhosttyTerminal, "ghostty", stream, fractions, where)
+
+
 @pytest.mark.parametrize("judge", list(JUDGES))
 @settings(max_examples=30, derandomize=True, deadline=None)
 @given(st.lists(screen, min_size=3, max_size=10), st.integers(0, 50))
@@ -204,15 +244,11 @@ def test_ring_that_overflows(judge, screens, lines) -> None:
     fed = b"".join(s.encode() for s in screens)
     # The last screen of the output is complete, so that nothing shown is of what was dropped.
     fed += b"\x1b[?7h\x1b[4l\x1b[m\x1b[r\x1b[6;1H" + b"0123456\r\n" * (ROWS + lines)
-    old = terminal_module.NORMAL_LIMIT, terminal_module.SLACK
-    terminal_module.NORMAL_LIMIT, terminal_module.SLACK = 80, 20
-    try:
+    with limits(80, 20):
         terminal = RingTerminal(ROWS, COLUMNS)
         for part in chunks(fed, [i / 20 for i in range(20)]):
             terminal.feed(part)
         redraw = terminal.redraw()
-    finally:
-        terminal_module.NORMAL_LIMIT, terminal_module.SLACK = old
     shown = JUDGES[judge](LEFT_OVER + redraw, ROWS, COLUMNS)
     plain = JUDGES[judge](fed, ROWS, COLUMNS)
     assert_same(shown, plain)

@@ -34,11 +34,12 @@ __all__ = ["GhosttyTerminal", "RingTerminal", "Terminal", "new_terminal"]
 
 logger = logging.getLogger(__name__)
 
-# What a ring keeps of the normal screen, and of one visit to the alternate screen, in bytes.
+# What a ring keeps of the normal screen, and of one visit to the alternate screen, in bytes. The
+# first is also how much of a flood waits for somebody to look before Ghostty is fed with it.
 NORMAL_LIMIT = 256 * 1024
 ALTERNATE_LIMIT = 1024 * 1024
-# A ring is cut back to its limit only when it is this much over, so that the work of cutting is
-# done once for many chunks.
+# Both are cut back to their limits only when they are this much over, so that the work of cutting
+# is done once for many chunks.
 SLACK = 64 * 1024
 # Chunks smaller than this are gathered: a bytes object for each keystroke's echo would cost ten
 # times its content.
@@ -72,7 +73,6 @@ _SEQUENCE_BODY = (
     rb"|[\x20-\x2f][\x20-\x2f%(c0)s]*[\x30-\x7e]?"  # an escape with intermediate bytes
     rb"|[\x30-\x7e]?)" % {b"c0": _C0}
 )
-_SEQUENCE = re.compile(rb"\x1b" + _SEQUENCE_BODY)
 _PARTIAL_SEQUENCE = re.compile(
     rb"\x1b[%(c0)s]*(?:\[[\x20-\x3f%(c0)s]*|\][^\x07\x18\x1a\x1b]*|[PX^_][^\x18\x1a\x1b]*"
     rb"|[\x20-\x2f][\x20-\x2f%(c0)s]*)?\Z" % {b"c0": _C0}
@@ -81,18 +81,21 @@ _PARTIAL_CHARACTER = re.compile(
     rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z"
 )
 _CSI = re.compile(rb"\x1b\[([<=>?]?)([\d;:]*)([\x20-\x2f]*)([\x40-\x7e])")
-# Sequences that neither need filtering nor change anything that a fold follows, except for SGR,
-# which a fold looks at from the other end: plain SGR, cursor movement, erasing.
-_PLAIN = rb"\x1b(?!\[[0-9;:]*[mABCDHJKGdXP@LM])"
-_FILTERED = re.compile(_PLAIN + _SEQUENCE_BODY)
+# All sequences but those that are plain: that need no filtering and change nothing that a fold
+# follows, except for SGR, which a fold looks at from the other end. Plain are SGR, movements of the
+# cursor and erasing, which are nearly all that most programs print.
+_SPECIAL = re.compile(rb"\x1b(?!\[[0-9;:]*[mABCDHJKGdXP@LM])" + _SEQUENCE_BODY)
 _SGR = re.compile(rb"\x1b\[([\d;:]*)m")
+
+# All sequences but SGR and EL: the others might bring the cursor, or what is shown, up.
+_MOVES = re.compile(rb"\x1b(?!\[[0-9;:]*[mK])")
 
 # What a chunk is searched for. The literal prefix lets the regex engine run at memory speed.
 _SWITCH_BODY = rb"\[\?((?:[0-9;]*;)?0*(?:47|1047|1049)(?:;[0-9;]*)?)([hl])"
 _SWITCH = re.compile(rb"\x1b" + _SWITCH_BODY)
 _SWITCH_OR_RIS = re.compile(rb"\x1b(?:" + _SWITCH_BODY + rb"|c)")
 _PRIVATE_MODES = re.compile(rb"\x1b\[\?([\d;]*)([hl])")
-_HELD_BACK = re.compile(rb"\x1b(?:\[(?:\?[\d;]{0,200})?)?\Z")
+_HELD_BACK = re.compile(rb"\x1b(?:\[\??[\d;:]{0,200})?\Z")
 
 # CSI that a terminal answers, or that acts on more than the screen. In ctlseqs' order: DA1-3, DSR,
 # DECRQM, XTVERSION, kitty keyboard query, XTSMGRAPHICS, XTQMODKEYS, XTQFMTKEYS, window operations
@@ -135,6 +138,8 @@ class Terminal(ABC):
         self._rows = max(rows, 1)
         self._columns = max(columns, 1)
         self._alt_generation = 0
+        self._held = b""  # the end of the last chunk, when it is the beginning of a sequence
+        self._plain = True  # nothing but plain sequences ended in the last chunk
 
     @abstractmethod
     def feed(self, data: bytes | bytearray | memoryview) -> None:
@@ -166,6 +171,24 @@ class Terminal(ABC):
         Programs do when their terminal is made one row smaller, and, a moment later, larger again.
         Without meaning while the normal screen is shown.
         """
+
+    def _complete(self, data: bytes) -> bytes:
+        """Return `data` with what was held back, but for the beginning of a sequence at its end.
+
+        Says in `_plain` whether all sequences are plain, as they are in most output. That is looked
+        for once, for all who ask: it costs more than all else that is done with such output.
+        """
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        special = _SPECIAL.search(data) if b"\x1b" in data else None
+        if special:
+            last = data.rfind(b"\x1b")
+            if _HELD_BACK.match(data, last):
+                self._held = data[last:]
+                data = data[:last]
+        self._plain = not special or special.start() >= len(data)
+        return data
 
     @abstractmethod
     def redraw(self) -> bytes:
@@ -227,7 +250,7 @@ class _State:
         if b"\x1b" not in data and b"\x0e" not in data and b"\x0f" not in data:
             return
         start = 0
-        for match in _FILTERED.finditer(data):
+        for match in _SPECIAL.finditer(data):
             sequence = match[0]
             introducer = sequence[1:].lstrip(_C0_BYTES)[:1]
             if introducer == b"]":
@@ -240,26 +263,21 @@ class _State:
             sequence = sequence.translate(None, _C0_BYTES)
             if sequence in (b"\x1b7", b"\x1b8", b"\x1bc") or sequence[-1:] in b"suphlm":
                 # All that depends on the order of pens and the rest.
-                self._pen(data, start, match.start())
+                self.fold_pens(data, start, match.start())
                 start = match.end()
             csi = _CSI.fullmatch(sequence)
             if csi:
                 self._csi(sequence, *csi.groups())
             else:
                 self._escape(sequence)
-        self._pen(data, start, len(data))
+        self.fold_pens(data, start, len(data))
 
-    def _pen(self, data: bytes, start: int, end: int) -> None:
-        """Follow SGR, SO and SI, in a stretch with no other change of them."""
-        shifted_out = data.rfind(b"\x0e", start, end)
-        shifted_in = data.rfind(b"\x0f", start, end)
-        if shifted_out >= 0 or shifted_in >= 0:
-            self.shift = b"\x0e" if shifted_out > shifted_in else b"\x0f"
-        # Only what follows the last reset counts.
-        start = max(start, data.rfind(b"\x1b[0m", start, end))
-        start = max(start, data.rfind(b"\x1b[m", start, end))
-        for match in _SGR.finditer(data, start, end):
-            self._select_graphic_rendition(match[1])
+    def fold_pens(self, data: bytes, start: int, end: int) -> None:
+        """Follow SGR, SO and SI, in a stretch of `data` with no other change of them."""
+        shift, renditions = _pens(data, start, end)
+        self.shift = shift or self.shift
+        for parameters in renditions:
+            self._select_graphic_rendition(parameters)
 
     def _select_graphic_rendition(self, parameters: bytes) -> None:
         codes = parameters.split(b";")
@@ -482,6 +500,24 @@ class _State:
         return b"\x1b[=%du" % first + b"".join(b"\x1b[>%du" % flags for flags in others)
 
 
+def _pens(data: bytes, start: int, end: int) -> tuple[bytes, Iterable[bytes]]:
+    """Return the last SO or SI in a stretch of `data`, and the parameters of SGR that count."""
+    shifted_out = data.rfind(b"\x0e", start, end)
+    shifted_in = data.rfind(b"\x0f", start, end)
+    shift = b"" if shifted_out == shifted_in else b"\x0e" if shifted_out > shifted_in else b"\x0f"
+    if data.find(b"\x1b", start, end) < 0:
+        return shift, ()
+    # Only what follows the last reset counts; it mostly is near, and then nothing else need be
+    # looked at.
+    for since in (max(start, end - SMALL), start):
+        reset = max(data.rfind(b"\x1b[0m", since, end), data.rfind(b"\x1b[m", since, end))
+        if reset >= 0:
+            start = reset
+            break
+    # And of those that are the same, only the last.
+    return shift, reversed(dict.fromkeys(reversed(_SGR.findall(data, start, end))))
+
+
 @functools.lru_cache(maxsize=256)
 def _sgr_groups(code: int) -> tuple[str, ...]:
     """Return which of the attributes that are independent of each other an SGR code changes."""
@@ -589,7 +625,7 @@ def _without_effects(data: bytes) -> bytes:
     `data` begins and ends outside of any sequence. Sequences that were aborted are left out too:
     their remains and those of what follows must not become a sequence together.
     """
-    data = _FILTERED.sub(_filter_sequence, data)
+    data = _SPECIAL.sub(_filter_sequence, data)
     return _ENCODED_C1.sub(b"", data.translate(None, b"\x05\x07"))
 
 
@@ -618,14 +654,13 @@ def _filter_sequence(match: re.Match[bytes]) -> bytes:
     return executed + sequence
 
 
-class _Recording:
-    """The newest bytes of one screen's output, and what the earlier ones had changed."""
+class _Chunks:
+    """Output in the order in which it came."""
 
-    __slots__ = ("_chunks", "_tail", "size", "start")
+    __slots__ = ("_chunks", "_tail", "size")
 
     def __init__(self) -> None:
-        self.start = _State()
-        self.size = 0
+        self.size = 0  # in bytes
         self._chunks: deque[bytes] = deque()
         self._tail = bytearray()  # small chunks, newer than all of _chunks
 
@@ -648,10 +683,84 @@ class _Recording:
     def data(self) -> bytes:
         return b"".join((*self._chunks, self._tail))
 
-    def replace(self, data: bytes) -> None:
+    def take(self) -> bytes:
+        """Remove all, and return it."""
+        data = self.data()
         self._chunks.clear()
         self._tail.clear()
         self.size = 0
+        return data
+
+    def cut(self, limit: int) -> bytes:
+        """Remove the oldest bytes down to `limit`, and return them.
+
+        They go up to the end of a line where there is one, so up to 32 KiB more may be left.
+        """
+        target = self.size - limit
+        block = self._pop(target)
+        end = block.rfind(b"\n", max(target - SLACK // 2, 0), target) + 1 or target
+        self._put_back(block[end:])
+        return block[:end]
+
+    def cut_lines(self, count: int) -> bytes:
+        """Remove so many lines from the start, and return them.
+
+        None, if there are fewer, or if the cursor goes back to an earlier line in them.
+        """
+        size = 0
+        for chunk in self._chunks:
+            end = 0
+            while count and (newline := chunk.find(b"\n", end)) >= 0:
+                end = newline + 1
+                count -= 1
+            if count:
+                end = len(chunk)
+            if chunk.find(b"\b", 0, end) >= 0 or _MOVES.search(chunk, 0, end):
+                break
+            size += end
+            if not count:
+                block = self._pop(size)
+                self._put_back(block[size:])
+                return block[:size]
+        return b""
+
+    def _pop(self, size: int) -> bytes:
+        """Remove the oldest chunks, of so many bytes or more, and return them."""
+        if self._tail:
+            self._flush()
+        removed: list[bytes] = []
+        while size > 0:
+            removed.append(self._chunks.popleft())
+            size -= len(removed[-1])
+        block = b"".join(removed)
+        self.size -= len(block)
+        return block
+
+    def _put_back(self, data: bytes) -> None:
+        """Make `data` the oldest of all."""
+        if data:
+            self._chunks.appendleft(data)
+            self.size += len(data)
+
+
+class _Recording(_Chunks):
+    """The newest bytes of one screen's output, and what the earlier ones had changed."""
+
+    __slots__ = ("_special", "start")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = _State()
+        self._special = 0  # how many bytes lie before the end of the last sequence that isn't plain
+
+    def append(self, data: bytes, plain: bool = False) -> None:
+        """Add `data`; if `plain`, it has plain sequences only."""
+        super().append(data)
+        if not plain:
+            self._special = self.size
+
+    def replace(self, data: bytes) -> None:
+        self.take()
         self.append(data)
 
     def end(self) -> _State:
@@ -668,26 +777,18 @@ class _Recording:
 
     def evict(self, limit: int) -> None:
         """Drop the oldest bytes down to `limit`, up to the end of a line where there is one."""
-        if self._tail:
-            self._flush()
-        target = self.size - limit
-        dropped: list[bytes] = []
-        size = 0
-        while size < target:
-            dropped.append(self._chunks.popleft())
-            size += len(dropped[-1])
-        block = b"".join(dropped)
-        cut = block.rfind(b"\n", max(target - SLACK // 2, 0), target) + 1 or target
-        kept, partial = _split_partial(block[:cut])
+        block = self.cut(limit)
+        kept, partial = _split_partial(block)
         if not kept:
             # A string (an image, most likely) longer than all of this, and yet to end: its
             # beginning must stay, or the rest would be taken for text.
-            partial, cut = partial[:32], target
-        self.start.fold(kept)
-        rest = partial + block[cut:]
-        self.size += len(rest) - size
-        if rest:
-            self._chunks.appendleft(rest)
+            partial = partial[:32]
+        if self._special:
+            self.start.fold(kept)
+        else:
+            self.start.fold_pens(kept, 0, len(kept))
+        self._put_back(partial)
+        self._special = max(self._special - len(block), 0) + len(partial)
 
 
 class RingTerminal(Terminal):
@@ -716,7 +817,6 @@ class RingTerminal(Terminal):
         self._alternate: _Recording | None = None
         self._alternate_mode = 1049  # the one that entered it
         self._lost = False
-        self._held = b""  # the end of the last chunk, when it may become a switch of screens
 
     @property
     def in_alt(self) -> bool:
@@ -729,21 +829,11 @@ class RingTerminal(Terminal):
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         if type(data) is not bytes:
             data = bytes(data)
-        if self._held:
-            data = self._held + data
-            self._held = b""
-        elif self._alternate is None and (
-            # Most output has no private mode. Looking for single bytes is ten times faster than
-            # the regex; a full reset needs no notice while the normal screen is shown.
-            b"\x1b" not in data or (b"?" not in data and not data.endswith((b"\x1b", b"\x1b[")))
-        ):
-            self._record(data)
-            return
-        partial = _HELD_BACK.search(data, data.rfind(b"\x1b")) if b"\x1b" in data else None
-        if partial:
-            self._held = partial[0]
-            data = data[: partial.start()]
-        self._scan(data)
+        data = self._complete(data)
+        if self._plain:
+            self._record(data, plain=True)
+        else:
+            self._scan(data)
 
     def _scan(self, data: bytes) -> None:
         """Record `data`, and follow the switches of screens in it."""
@@ -808,13 +898,13 @@ class RingTerminal(Terminal):
         self._lost = False
         self._alt_generation += 1
 
-    def _record(self, data: bytes) -> None:
+    def _record(self, data: bytes, plain: bool = False) -> None:
         if self._alternate is None:
-            self._normal.append(data)
+            self._normal.append(data, plain)
             if self._normal.size > NORMAL_LIMIT + SLACK:
                 self._normal.evict(NORMAL_LIMIT)
         else:
-            self._alternate.append(data)
+            self._alternate.append(data, plain)
             if self._alternate.size > (SLACK if self._lost else ALTERNATE_LIMIT):
                 self._lost = True
                 self._alternate.forget()
@@ -884,6 +974,8 @@ class RingTerminal(Terminal):
         return b"".join(parts)
 
     def replies(self, data: bytes | bytearray | memoryview) -> bytes:
+        if self._plain:
+            return b""
         data = bytes(data)
         out = []
         for match in _QUERIES.finditer(data):
@@ -1052,12 +1144,14 @@ class GhosttyTerminal(Terminal):
     """A terminal emulated by pyghostty (the extra ``vt``).
 
     It knows every cell, so the alternate screen is never lost and a new size reflows the text.
-    About 2 MiB of cells are kept as scrollback. Sizes beyond 1,000 rows or columns are taken for
-    1,000.
+    About 2 MiB of cells are kept as scrollback, or, of a flood of plain lines, the last 256 KiB:
+    what has scrolled out of those unseen is never emulated. Sizes beyond 1,000 rows or columns are
+    taken for 1,000.
 
     What Ghostty doesn't tell or do: links of cells that are already printed, images, the protected
-    attribute (DECSCA) of cells; DECSTR doesn't reset modes. In scrollback far back a background
-    or an underline may go on over blanks after it.
+    attribute (DECSCA) of cells; DECSTR doesn't reset modes. The attributes of a cell that a wide
+    character left free at the end of a row are not restored. In scrollback far back a background or
+    an underline may go on over blanks after it.
 
     Raises whatever importing pyghostty raises.
     """
@@ -1088,6 +1182,10 @@ class GhosttyTerminal(Terminal):
         self._set("WRITE_PTY", self._callback)
         self._screen = ffi.new("GhosttyTerminalScreen *")
         self._in_alt = False
+        # What Ghostty has yet to be fed. It has plain sequences only, so nobody needs to know now.
+        self._waiting = _Chunks()
+        self._ground = ffi.new("bool *", True)  # not amid a sequence, string or character
+        self._margins: bool | None = None  # whether a part of the screen scrolls alone, if known
 
     def _set(self, option: str, value: Any) -> None:
         lib = self._lib
@@ -1110,11 +1208,21 @@ class GhosttyTerminal(Terminal):
             data = bytes(data)
         if self._answers:
             self._answers.clear()
+        self._waiting.append(self._complete(data))
+        if not (self._plain and self._ground[0]):
+            self._write(self._waiting.take())
+            self._margins = None
+        elif self._waiting.size > NORMAL_LIMIT + SLACK:
+            self._skip()
+
+    def _write(self, data: bytes) -> None:
+        """Feed Ghostty, which takes several times as long as looking for plain sequences."""
         lib = self._lib
         lib.ghostty_terminal_vt_write(self._handle, data, len(data))
         lib.ghostty_terminal_get(
             self._handle, lib.GHOSTTY_TERMINAL_DATA_ACTIVE_SCREEN, self._screen
         )
+        lib.ghostty_terminal_get(self._handle, lib.GHOSTTY_TERMINAL_DATA_VT_GROUND, self._ground)
         # Leaving and entering again within one chunk passes unseen; nobody needs the redraw that
         # it would lead to, until the alternate screen is left for good.
         in_alt = self._screen[0] != lib.GHOSTTY_TERMINAL_SCREEN_PRIMARY
@@ -1122,7 +1230,35 @@ class GhosttyTerminal(Terminal):
             self._alt_generation += 1
         self._in_alt = in_alt
 
+    def _write_all(self) -> None:
+        """Feed Ghostty all that it has yet to be fed."""
+        data = self._waiting.take() + self._held
+        self._held = b""
+        if data:
+            self._write(data)
+
+    def _skip(self) -> None:
+        """Spare Ghostty the oldest of what waits, if nothing can be seen of it.
+
+        Once more lines than fit on the screen have come after it, whole lines leave nothing behind
+        but the attributes of what is printed next. (And scrollback, which is begun anew, so that it
+        has no gap; about as much of it is kept as the other engine keeps.)
+        """
+        block, lines = self._waiting.cut(NORMAL_LIMIT), b""
+        if self._margins is None:
+            self._margins = self._has_margins()
+        if not self._margins and block.endswith(b"\r\n"):
+            # Half of them may do no more than overwrite what was there.
+            lines = self._waiting.cut_lines(2 * self._rows)
+        if not lines:
+            self._write(block)
+            return
+        shift, renditions = _pens(block, 0, len(block))
+        pens = b"".join(b"\x1b[%bm" % parameters for parameters in renditions)
+        self._write(b"\r%b%b%b\x1b[3J" % (shift, pens, lines))
+
     def resize(self, rows: int, columns: int) -> None:
+        self._write_all()
         self._rows = min(max(rows, 1), GHOSTTY_LARGEST)
         self._columns = min(max(columns, 1), GHOSTTY_LARGEST)
         self._terminal.resize(self._columns, self._rows)
@@ -1136,6 +1272,7 @@ class GhosttyTerminal(Terminal):
         return False
 
     def redraw(self) -> bytes:
+        self._write_all()
         dump = self._dump(self._handle)
         parts = [_reset(self._columns)]
         if self._in_alt:
@@ -1153,8 +1290,13 @@ class GhosttyTerminal(Terminal):
         return b"".join(parts)
 
     def _dump(self, terminal: Any) -> _Dump:
-        content = self._format(terminal, extras=False)
-        everything = self._format(terminal, extras=True)
+        options = self._format_options()
+        content = self._format(terminal, options)
+        for extra in ("modes", "scrolling_region", "tabstops", "keyboard"):
+            setattr(options.extra, extra, True)
+        for extra in ("cursor", "style", "hyperlink", "protection", "charsets"):
+            setattr(options.extra.screen, extra, True)
+        everything = self._format(terminal, options)
         prefix = _GHOSTTY_PREFIX.match(everything)
         if prefix is None or not everything.startswith(content, prefix.end()):
             raise RuntimeError("libghostty-vt's formatter writes in another order than expected")
@@ -1173,23 +1315,28 @@ class GhosttyTerminal(Terminal):
             cursor=_GHOSTTY_ASCII.sub(b"", _without_c1(suffix[cursor.start() :])),
         )
 
-    def _format(self, terminal: Any, extras: bool) -> bytes:
-        ffi, lib = self._ffi, self._lib
+    def _has_margins(self) -> bool:
+        ffi = self._ffi
+        options = self._format_options()
+        options.extra.scrolling_region = True
+        # One cell, for what they are written beside.
+        cell = ffi.new("GhosttySelection *")
+        cell.size = ffi.sizeof("GhosttySelection")
+        cell.start = cell.end = self._terminal.ref(0, 0)[0]
+        options.selection = cell
+        return _GHOSTTY_MARGINS.search(self._format(self._handle, options)) is not None
+
+    def _format_options(self) -> Any:
+        ffi = self._ffi
         options = ffi.new("GhosttyFormatterTerminalOptions *")
         options.size = ffi.sizeof("GhosttyFormatterTerminalOptions")
         options.extra.size = ffi.sizeof("GhosttyFormatterTerminalExtra")
         options.extra.screen.size = ffi.sizeof("GhosttyFormatterScreenExtra")
-        options.emit = lib.GHOSTTY_FORMATTER_FORMAT_VT
-        if extras:
-            options.extra.modes = True
-            options.extra.scrolling_region = True
-            options.extra.tabstops = True
-            options.extra.keyboard = True
-            options.extra.screen.cursor = True
-            options.extra.screen.style = True
-            options.extra.screen.hyperlink = True
-            options.extra.screen.protection = True
-            options.extra.screen.charsets = True
+        options.emit = self._lib.GHOSTTY_FORMATTER_FORMAT_VT
+        return options
+
+    def _format(self, terminal: Any, options: Any) -> bytes:
+        ffi, lib = self._ffi, self._lib
         formatter = ffi.new("GhosttyFormatter *")
         self._check(lib.ghostty_formatter_terminal_new(ffi.NULL, formatter, terminal, options[0]))
         try:
