@@ -25,6 +25,9 @@ from programs import ServerProcess, server_process
 
 from wsep_sync import Command, connect
 
+# It is the kernel that decides here, or another program, and no version of Python.
+pytestmark = pytest.mark.thorough
+
 TOKEN = "s3cret-t0ken"
 BEARER = f"Authorization: Bearer {TOKEN}"
 LIMIT = 40  # connections

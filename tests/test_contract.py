@@ -17,9 +17,10 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from certificates import certificates
@@ -94,7 +95,14 @@ EXECERS: dict[str, Callable[[], AbstractContextManager[Execer]]] = {
 }
 
 
-@pytest.fixture(params=EXECERS)
+def params(names: Iterable[str]) -> list[Any]:
+    # Starting an sshd for each test takes its time.
+    return [
+        pytest.param(name, marks=pytest.mark.thorough) if name == "ssh" else name for name in names
+    ]
+
+
+@pytest.fixture(params=params(EXECERS))
 def execer(request: pytest.FixtureRequest) -> Iterator[Execer]:
     with EXECERS[request.param]() as execer:
         yield execer
@@ -103,7 +111,7 @@ def execer(request: pytest.FixtureRequest) -> Iterator[Execer]:
 def not_over(*names: str) -> pytest.MarkDecorator:
     """For a test that cannot hold over some execers; the test says why."""
     others = [name for name in EXECERS if name not in names]
-    return pytest.mark.parametrize("execer", others, indirect=True)
+    return pytest.mark.parametrize("execer", params(others), indirect=True)
 
 
 def run(execer: Execer, command: Command, data: bytes = b"") -> tuple[bytes, bytes]:

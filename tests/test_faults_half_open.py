@@ -40,6 +40,9 @@ from wsep_sync import process as process_module
 from wsep_sync.errors import ConnectError, ExitError, ExitMissing, StartError
 from wsep_sync.transports import sockets
 
+# It is the kernel that decides here, or another program, and no version of Python.
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def place(capfd: pytest.CaptureFixture[str]) -> Iterator[Site]:

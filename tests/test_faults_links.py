@@ -16,6 +16,9 @@ from tcp_proxy import AFTER, CUTS, DOWN, UP, Fault, Proxy
 from wsep_sync import connect
 from wsep_sync.errors import ConnectError, StartError, TransportClosed
 
+# It is the kernel that decides here, or another program, and no version of Python.
+pytestmark = pytest.mark.thorough
+
 # TLS
 
 

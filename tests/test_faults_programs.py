@@ -40,6 +40,9 @@ from test_cli_terminal import Outer, text
 from wsep_sync import Command, connect, popen
 from wsep_sync.errors import ConnectError, ExitError, ExitMissing
 
+# It is the kernel that decides here, or another program, and no version of Python.
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def place(capfd: pytest.CaptureFixture[str]) -> Iterator[Site]:

@@ -17,6 +17,9 @@ from tcp_proxy import AFTER, BODY, CUTS, DOWN, PARTS, UP, Fault
 from wsep_sync import Command, Process
 from wsep_sync.errors import ConnectError, ExitError, ExitMissing, TransportClosed
 
+# It is the kernel that decides here, or another program, and no version of Python.
+pytestmark = pytest.mark.thorough
+
 ECHO = 'stty -echo; echo ready; while read -r line; do echo "got $line"; done'
 
 # What passes when somebody attaches, types a line, and leaves. How many messages an output is in
