@@ -5,7 +5,7 @@
     Exception
     └── WsepError
         ├── ProtocolError               the peer sent what the protocol does not allow
-        ├── ConnectError                no WebSocket could be opened (also a ConnectionError)
+        ├── ConnectError                no connection could be made (also a ConnectionError)
         ├── TransportClosed             the WebSocket is closed; code and reason say how
         ├── StartError                  the command could not be started
         │   └── StartOSError                also an OSError, where the errno is known
@@ -71,7 +71,7 @@ class ProtocolError(WsepError):
 
 
 class ConnectError(WsepError, ConnectionError):
-    """No WebSocket could be opened to a URL.
+    """No connection could be made to a URL.
 
     Attributes:
         url: The URL that was tried.
