@@ -8,6 +8,7 @@ error, nothing is left of the attempt, and those who were there before do not no
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import resource
@@ -21,7 +22,7 @@ from pathlib import Path
 import programs
 import pytest
 from faults import rest, site, status
-from helpers import SECONDS, eventually, gone, listening, read_until, sh
+from helpers import NOBODY, SECONDS, eventually, gone, listening, read_until, sh
 from programs import environment, has_one_line, server_process
 from session_clients import session
 
@@ -32,6 +33,12 @@ COMMANDS = {
     "pipes": sh("read -r line; exit 3", stdin=True),
     "terminal": sh("read -r line; exit 3", tty=True),
     "session": session("new", "sh", "-c", "exit 3"),
+}
+
+# As another user, which needs a launcher.
+OTHERS = {
+    "pipes of nobody": sh("read -r line; exit 3", stdin=True, uid=NOBODY),
+    "terminal of nobody": sh("read -r line; exit 3", tty=True, uid=NOBODY),
 }
 
 
@@ -157,7 +164,10 @@ def _tasks(uid: int) -> int:
 @contextlib.contextmanager
 def old_client(url: str) -> Iterator[Callable[[], None]]:
     """A client that is there already; what it yields sees that it is served."""
-    with connect(url) as execer, execer.start(Command("cat", stdin=True)) as process:
+    with (
+        connect(url, timeout=SECONDS) as execer,
+        execer.start(Command("cat", stdin=True)) as process,
+    ):
 
         def served() -> None:
             process.stdin.raw.write(b"a line\n")
@@ -173,11 +183,14 @@ def old_client(url: str) -> Iterator[Callable[[], None]]:
 # Descriptors
 
 
-@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize("kind", [*COMMANDS, *OTHERS])
 def test_the_server_has_no_more_descriptors(kind: str) -> None:
+    if kind in OTHERS and os.geteuid():
+        pytest.skip("to run something as somebody else, one has to be root")
     with server_process() as (url, server), old_client(url) as served:
         limited = Limited(url, server.pid)
-        errors = limited.sweep(COMMANDS[kind], "nofile", limited.descriptors)
+        command = (COMMANDS | OTHERS)[kind]
+        errors = limited.sweep(command, "nofile", limited.descriptors)
         # With no descriptor for the connection, it waits until there is one again.
         assert "no answer" in str(errors[0])
         starts = [error for error in errors if isinstance(error, StartError)]
@@ -215,6 +228,8 @@ def test_clients_beyond_the_limit_of_descriptors() -> None:
 
 # Processes, and threads
 
+_users = itertools.count()
+
 
 @pytest.fixture
 def user(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
@@ -224,7 +239,8 @@ def user(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """
     if os.geteuid():
         pytest.skip("to be another user, one has to be root")
-    uid = 1_000_000 + os.getpid()
+    # Not even a test before, whose processes may not be quite gone.
+    uid = 1_000_000 + 100 * os.getpid() + next(_users)
     user = (
         "setpriv",
         f"--reuid={uid}",
@@ -260,7 +276,7 @@ def test_typing_while_there_are_no_more_threads(user: tuple[str, ...]) -> None:
     script = 'stty -echo; echo ready; read -r line; echo "got $line"; exit 3'
     with (
         server_process() as (url, server),
-        connect(url) as execer,
+        connect(url, timeout=SECONDS) as execer,
         execer.start(session("s", "sh", "-c", script)) as process,
     ):
         read_until(process.stdout, b"ready\r\n")
@@ -281,7 +297,7 @@ def test_ending_the_server_while_there_are_no_more_threads(
     with server_process("--grace", "0.1") as (url, server), contextlib.ExitStack() as stack:
         pids = []
         for id in ("one", "two"):
-            execer = stack.enter_context(connect(url))
+            execer = stack.enter_context(connect(url, timeout=SECONDS))
             process = stack.enter_context(execer.start(session(id, "sh", "-c", "echo on; cat")))
             read_until(process.stdout, b"on\r\n")
             pids.append(process.pid)
@@ -302,7 +318,7 @@ CLIENT = """if True:
     kind = getattr(resource, f"RLIMIT_{name.upper()}")
 
     def attempt():
-        with connect(url) as execer:
+        with connect(url, timeout=30) as execer:
             with execer.start(Command("cat", stdin=True)) as process:
                 process.stdin.write(b"text")
                 process.stdin.close()
@@ -372,7 +388,7 @@ def test_the_client_has_no_more(name: str, request: pytest.FixtureRequest) -> No
 def test_the_command_line_has_no_more_threads(subcommand: str, user: tuple[str, ...]) -> None:
     with site() as place:
         for limit in range(1, 20):
-            client = [*programs.WSEP_SYNC, subcommand, "--url", place.url]
+            client = [*programs.WSEP_SYNC, subcommand, "--url", place.url, "--timeout", "30"]
             done = subprocess.run(
                 ["prlimit", f"--nproc={limit}:", *client, "--", "sh", "-c", "read -r line; exit 3"],
                 input=b"text\n",

@@ -202,6 +202,11 @@ class LocalProcess(Process):
         terminal = local_pty.LocalTerminal(command.rows, command.cols, command.uid)
         undo.callback(terminal.close)
         try:
+            # All that can fail comes before the command: then there is nothing to be ended.
+            for_reading = terminal.duplicate_master()
+            undo.callback(os.close, for_reading)
+            for_writing = terminal.duplicate_master()
+            undo.callback(os.close, for_writing)
             stdio = (terminal.slave,) * 3
             if launched:
                 self._child = _launch(stdio, command, environment)
@@ -211,11 +216,9 @@ class LocalProcess(Process):
         finally:
             terminal.close_slave()
         self._terminal = terminal
-        writer = streams.DescriptorWriter(
-            terminal.duplicate_master(), stop, last=terminal.end_of_file
-        )
+        writer = streams.DescriptorWriter(for_writing, stop, last=terminal.end_of_file)
         self.stdin = streams.buffered_writer(writer)
-        reader = streams.DescriptorReader(terminal.duplicate_master(), stop, terminal=True)
+        reader = streams.DescriptorReader(for_reading, stop, terminal=True)
         self.stdout = streams.buffered_reader(reader)
         self.stderr = streams.empty_reader()
 
