@@ -20,7 +20,16 @@ import pytest
 from helpers import SECONDS, alive, eventually, gone, serving, sh
 from tcp_proxy import AFTER, CUTS, DOWN, PARTS, UP, Fault, Proxy
 
-from wsep_sync import Command, Execer, LocalExecer, Process, RemoteExecer, Server, connect
+from wsep_sync import (
+    Command,
+    Execer,
+    LocalExecer,
+    Options,
+    Process,
+    RemoteExecer,
+    Server,
+    connect,
+)
 from wsep_sync.errors import ConnectError, ExitError, ExitMissing, StartError, TransportClosed
 from wsep_sync.listener import Listener
 from wsep_sync.server import ExecerFactory
@@ -77,7 +86,7 @@ class Site:
         self._take_stock()
 
     def connect(self, url: str = "") -> RemoteExecer:
-        return connect(url or self.url, ssl_context=self._context)
+        return connect(url or self.url, timeout=SECONDS, ssl_context=self._context)
 
     def settled(self, *running: int) -> None:
         """Wait until nothing is left of the clients there were; then serve one more.
@@ -149,7 +158,9 @@ def site(
     complaints = _Complaints()
     logging.getLogger("wsep_sync").addHandler(complaints)
     try:
-        listener = Listener(application(server, factory or execer), ssl_context=server_context)
+        # Clients may be slow here.
+        app = application(server, factory or execer, Options(start_timeout=SECONDS))
+        listener = Listener(app, ssl_context=server_context, head_timeout=SECONDS)
         with serving(listener):
             try:
                 yield Site(server, listener.url, execer, client_context)

@@ -204,7 +204,7 @@ CLOSING = [
 
 
 def close_one(url: str) -> None:
-    with connect(url) as execer:
+    with connect(url, timeout=SECONDS) as execer:
         execer.start(sh("exec sleep 1000")).close()
 
 

@@ -98,10 +98,13 @@ def test_silence_before_the_answer(place: Site, part: str, how: str) -> None:
 
 @pytest.mark.parametrize("how", [SILENCE, SILENCE_DOWN])
 @pytest.mark.parametrize("part", [BEFORE, HEADER, BODY])
-@pytest.mark.parametrize(("name", "error"), [("answer", ConnectError), ("pid", StartError)])
+@pytest.mark.parametrize("name", ["answer", "pid"])
 def test_silence_instead_of_an_answer(
-    place: Site, name: str, error: type[Exception], part: str, how: str, impatient: None
+    place: Site, name: str, part: str, how: str, impatient: None
 ) -> None:
+    # On a slow machine, even the answer may take too long.
+    error = ConnectError if name == "answer" else (ConnectError, StartError)
+
     def client() -> None:
         with (
             pytest.raises(error, match="no answer"),

@@ -72,7 +72,7 @@ def test_a_server_that_resets_before_tls_begins() -> None:
         url = f"wss://127.0.0.1:{listening.getsockname()[1]}"
         for _ in range(20):
             with pytest.raises(ConnectError):
-                connect(url, ssl_context=certificates().client)
+                connect(url, timeout=SECONDS, ssl_context=certificates().client)
         accepting.result()
 
 
@@ -108,7 +108,7 @@ def test_a_cut_between_two_servers(far: Site, step: Step, part: str, how: str) -
         possible += [expected(DIALOGUE)]
     with (
         Proxy(far.url, Fault(how, *step, part)) as proxy,
-        site(lambda: connect(proxy.url)) as near,
+        site(lambda: connect(proxy.url, timeout=SECONDS)) as near,
     ):
         told = talk(near, near.url)
         assert proxy.struck.wait(SECONDS)
@@ -121,7 +121,7 @@ def test_a_cut_between_two_servers(far: Site, step: Step, part: str, how: str) -
 def test_the_refusal_says_that_it_was_further_on(far: Site) -> None:
     with (
         Proxy(far.url, Fault("RST", UP, "start")) as proxy,
-        site(lambda: connect(proxy.url)) as near,
+        site(lambda: connect(proxy.url, timeout=SECONDS)) as near,
         near.connect() as execer,
         pytest.raises(StartError, match="connection closed"),
     ):

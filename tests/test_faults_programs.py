@@ -51,6 +51,11 @@ def place(capfd: pytest.CaptureFixture[str]) -> Iterator[Site]:
     assert capfd.readouterr() == ("", "")
 
 
+def at(url: str) -> list[str]:
+    """The options for a server, on a machine that may be slow."""
+    return ["--timeout", str(SECONDS), "--url", url]
+
+
 # The server is killed
 
 RUNNING = {
@@ -65,7 +70,7 @@ RUNNING = {
 def test_a_server_that_is_killed(kind: str) -> None:
     with (
         server_process() as (url, server),
-        connect(url) as execer,
+        connect(url, timeout=SECONDS) as execer,
         execer.start(RUNNING[kind]) as process,
         ends_processes(process.pid),
     ):
@@ -87,7 +92,7 @@ def test_a_server_that_is_killed_while_many_are_there() -> None:
         url, server = stack.enter_context(server_process())
         processes = []
         for _ in range(20):
-            execer = stack.enter_context(connect(url))
+            execer = stack.enter_context(connect(url, timeout=SECONDS))
             process = stack.enter_context(execer.start(Command("cat", stdin=True)))
             stack.enter_context(ends_processes(process.pid))
             processes.append(process)
@@ -101,7 +106,7 @@ def test_a_server_that_is_stopped_and_goes_on() -> None:
     # It is slow, not gone: nothing of this may be given up by itself.
     with (
         server_process() as (url, server),
-        connect(url) as execer,
+        connect(url, timeout=SECONDS) as execer,
         execer.start(Command("cat", stdin=True)) as process,
     ):
         server.send_signal(signal.SIGSTOP)
@@ -127,7 +132,7 @@ FAMILY = "sleep 1000 & echo $$; echo $!; "
 
 @pytest.mark.parametrize("rest", ["wait", "exec yes >&2", "exec cat"])
 def test_a_client_that_is_killed(place: Site, rest: str) -> None:
-    with running("notty", "--url", place.url, "--", "sh", "-c", FAMILY + rest) as client:
+    with running("notty", *at(place.url), "--", "sh", "-c", FAMILY + rest) as client:
         pids = [first_number(client), first_number(client)]
         with ends_processes(*pids):
             client.kill()
@@ -136,14 +141,14 @@ def test_a_client_that_is_killed(place: Site, rest: str) -> None:
 
 
 def test_a_client_of_a_session_that_is_killed(place: Site) -> None:
-    command = ["tty", "--url", place.url, "--id", "s", "--", "sh", "-c", "echo $$; exec cat"]
+    command = ["tty", *at(place.url), "--id", "s", "--", "sh", "-c", "echo $$; exec cat"]
     with running(*command) as client:
         pid = first_number(client)
         client.kill()
         place.settled(pid)
 
     def end() -> None:
-        with connect(place.url) as execer, execer.start(session("s", "none")) as process:
+        with place.connect() as execer, execer.start(session("s", "none")) as process:
             assert (process.pid, process.reattached) == (pid, True)
             read_until(process.stdout, b"%d\r\n" % pid)
             process.kill()
@@ -157,7 +162,7 @@ def test_a_client_that_is_killed_while_it_starts_commands(place: Site) -> None:
     script = """if True:
         import sys, threading
         from wsep_sync import Command, connect
-        with connect(sys.argv[1]) as execer:
+        with connect(sys.argv[1], timeout=30) as execer:
             for number in range(1000):
                 process = execer.start(Command("sleep", ["1000"], tty=number % 2 == 0))
                 print(process.pid, flush=True)
@@ -185,7 +190,7 @@ def statuses(step: Step, part: str) -> tuple[int, bytes, bytes]:
 
 def notty(url: str) -> tuple[int, bytes, bytes]:
     """Have the dialogue by the command line, as far as it goes."""
-    with running("notty", "--url", url, "--", "sh", "-c", SCRIPT) as client:
+    with running("notty", *at(url), "--", "sh", "-c", SCRIPT) as client:
         assert client.stdin is not None
         assert client.stdout is not None
         assert client.stderr is not None
@@ -238,7 +243,7 @@ def test_notty_is_cut_off(place: Site, step: Step, how: str, part: str) -> None:
 )
 def test_tty_is_cut_off(place: Site, step: Step, shown: list[str]) -> None:
     with place.proxy(Fault(RST, *step, BODY)) as proxy:
-        with Outer("tty", "--url", proxy.url, "--", "sh", "-c", TERMINAL) as outer:
+        with Outer("tty", *at(proxy.url), "--", "sh", "-c", TERMINAL) as outer:
             if shown:
                 outer.expect_exact("ready\r\n")
                 outer.sendline("bye")
@@ -256,7 +261,7 @@ def test_tty_is_cut_off(place: Site, step: Step, shown: list[str]) -> None:
 def test_tty_is_cut_off_while_it_attaches_again(place: Site, name: str) -> None:
     direction = UP if name in ("request", "start") else DOWN
     with place.proxy() as proxy:
-        with Outer("tty", "--url", proxy.url, "--id", "s", "--", "sh", "-c", TERMINAL) as outer:
+        with Outer("tty", *at(proxy.url), "--id", "s", "--", "sh", "-c", TERMINAL) as outer:
             outer.expect_exact("ready\r\n")
             proxy.add(Fault(FIN, direction, name, part=HEADER))
             proxy.strike(FIN)
@@ -288,7 +293,7 @@ def in_shell(script: str) -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.parametrize("output", ["", ">&2"])
 def test_a_full_device(place: Site, output: str) -> None:
     to = "2>/dev/full" if output else ">/dev/full"
-    done = in_shell(f'"$@" notty --url {place.url} -- sh -c "yes {output}" {to}')
+    done = in_shell(f'"$@" notty --timeout 30 --url {place.url} -- sh -c "yes {output}" {to}')
     assert (done.returncode, done.stdout) == (1, b"")
     if output:
         assert done.stderr == b""  # there is no place to say it
@@ -301,7 +306,7 @@ def test_a_full_file_system(place: Site, tmp_path: Path) -> None:
     # A file system of its own, in a mount namespace of its own, which goes with the shell.
     script = f"""
         mount -t tmpfs -o size=64k none {tmp_path} || exit 99
-        "$@" notty --url {place.url} -- yes > {tmp_path}/out
+        "$@" notty --timeout 30 --url {place.url} -- yes > {tmp_path}/out
         echo "status $?, $(stat -c %s {tmp_path}/out) bytes, $(uniq {tmp_path}/out)"
     """
     done = subprocess.run(
