@@ -1,4 +1,8 @@
-"""A real sshd, OpenSSH's, on a loopback port: who runs the tests can log in as themselves."""
+"""A real sshd, OpenSSH's, on a loopback port: who runs the tests can log in as themselves.
+
+An sshd that is not root's has terminals only where the system gives each to the group tty, which
+the mount option gid=5 of /dev/pts does.
+"""
 
 from __future__ import annotations
 

@@ -548,7 +548,8 @@ class _Connection:
                 raise StartError(reason) from error
             if isinstance(error, _lost()) and not isinstance(error, StartError):
                 if self.has_ended():
-                    raise TransportClosed(1006, f"{self._url}: {error}") from error
+                    reason = f"{self._url}: {error}".rstrip(": ")
+                    raise TransportClosed(1006, reason) from error
                 raise StartError(f"{self._url} refused it: {error}") from error
             raise
 
