@@ -121,7 +121,7 @@ def test_a_wrong_result_is_a_failure(tmp_path: Path) -> None:
 
 def test_the_section_of_a_readme(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
+    readme.write_text("before\n<!-- benchmark -->\nstale\n<!-- /benchmark -->\nafter\n")
     saved = tmp_path / "result.json"
     measured(tmp_path, "--only", "import", "--readme", str(readme))
     written = readme.read_text()
@@ -129,7 +129,7 @@ def test_the_section_of_a_readme(tmp_path: Path) -> None:
     assert written.endswith("\n\n<!-- /benchmark -->\nafter\n")
     assert f"Python {sys.version.split()[0]}" in written
     assert "\n| import wsep_sync | " in written
-    assert "old" not in written
+    assert "stale" not in written
     for private in (socket.gethostname(), str(tmp_path), os.getcwd(), sys.prefix):
         assert private not in written
     # Again, from what was saved.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import subprocess
 import sys
 import threading
@@ -44,6 +45,7 @@ from wsep_sync import (
 )
 from wsep_sync.listener import Listener
 from wsep_sync.transports.memory import memory_pair
+from wsep_sync.transports.sockets import SocketTransport
 from wsep_sync.wsgi import application
 
 CLOSE_STDIN = {"type": "close_stdin"}
@@ -579,14 +581,17 @@ def test_the_time_to_start_does_not_end_what_was_started() -> None:
         assert serving.running
 
 
-def test_a_connection_that_waited_too_long_is_replaced() -> None:
-    app = application(Server(), LocalExecer(), Options(start_timeout=0.05))
+@pytest.mark.parametrize("seen", [False, True], ids=["crossing", "seen"])
+def test_a_connection_that_waited_too_long_is_replaced(seen: bool) -> None:
+    app = application(Server(), LocalExecer(), Options(start_timeout=1.0))
     with serving(Listener(app)) as listener, connect(listener.url) as execer:
         transport = execer._transport
-        assert transport is not None
+        assert isinstance(transport, SocketTransport)
         # Until the server has given it up.
-        with pytest.raises(TransportClosed, match="no start within"):
-            transport.receive()
+        assert select.select([transport._stream.socket], [], [], SECONDS)[0]
+        if seen:
+            with pytest.raises(TransportClosed, match="no start within"):
+                transport.receive()
         with execer.start(Command("echo", ["late"])) as started:
             assert started.stdout.read() == b"late\n"
 

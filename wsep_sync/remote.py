@@ -43,7 +43,7 @@ from .messages import (
     start_error_from_reason,
 )
 from .process import Execer, Process
-from .transports.base import Transport
+from .transports.base import POLICY_VIOLATION, Transport
 from .wakeup import READ, Wakeup, wait_for
 
 if TYPE_CHECKING:
@@ -149,17 +149,25 @@ class RemoteExecer(Execer):
             raise start_error(errno.E2BIG, command.command)
         with self._lock:
             transport, self._transport = self._transport, None
-        if transport is not None and self._dial is not None and _has_ended(transport):
-            # It has waited for too long, for the server or something on the way there.
-            transport.close()
-            transport = None
-        if transport is None:
-            if self._dial is None:
-                raise StartError(
-                    "this WebSocket has carried its one command, or is closed; "
-                    "connect(url) makes an execer that runs many"
-                )
-            transport = self._dial()
+        dial = self._dial
+        if transport is not None and not (dial is not None and transport.hung_up()):
+            try:
+                return self._start_over(transport, start, command)
+            except TransportClosed as closed:
+                if dial is None or closed.code != POLICY_VIOLATION:
+                    raise
+                # The server would not wait any longer for a start, and has not seen this one.
+        elif transport is not None:
+            transport.close()  # it was idle for longer than something on the way would have it
+        if dial is None:
+            raise StartError(
+                "this WebSocket has carried its one command, or is closed; "
+                "connect(url) makes an execer that runs many"
+            )
+        return self._start_over(dial(), start, command)
+
+    def _start_over(self, transport: Transport, start: bytes, command: Command) -> Process:
+        """Start the command over this connection, which is closed if that fails."""
         try:
             transport.send(start)
             transport.set_deadline(self._timeout)
@@ -189,20 +197,6 @@ class RemoteExecer(Execer):
             transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
-
-
-def _has_ended(transport: Transport) -> bool:
-    """Return whether a connection that nothing was sent on yet has ended meanwhile."""
-    transport.set_deadline(0)
-    try:
-        transport.receive()
-    except TimeoutError:
-        return False  # nothing has come, as it should be
-    except (TransportClosed, ProtocolError):
-        return True
-    finally:
-        transport.set_deadline(None)
-    return True  # a message before it was asked for anything: let a new one show what that is
 
 
 def _receive_pid(transport: Transport) -> Pid:

@@ -42,7 +42,7 @@ from .messages import (
 from .process import Execer, Process
 from .session import Options, Session, SessionInfo, State, nothing_to_watch
 from .streams import close_quietly
-from .transports.base import CLOSE_TIMEOUT, Buffer, Transport
+from .transports.base import CLOSE_TIMEOUT, POLICY_VIOLATION, Buffer, Transport
 
 if TYPE_CHECKING:
     import simple_websocket
@@ -56,9 +56,8 @@ ExecerFactory: TypeAlias = "Callable[[], Execer]"
 # How many seconds a client has to close after it was told the exit status.
 _CLOSE_WAIT = 5.0
 
-# RFC 6455, section 7.4.1: going away, and a policy.
+# RFC 6455, section 7.4.1: going away.
 _GOING_AWAY = 1001
-_POLICY_VIOLATION = 1008
 
 # How many seconds what a client had typed when it left its session may take to be written.
 _LAST_INPUT_WAIT = 0.5
@@ -313,7 +312,7 @@ class _Connection:
             # Else it has been told the exit status, and had its time to close.
             if self._process is None and self._failure is None:
                 text = f"no start within {self._options.start_timeout:g} seconds"
-                raise ProtocolError(text, _POLICY_VIOLATION) from None
+                raise ProtocolError(text, POLICY_VIOLATION) from None
 
     def _set_deadline(self, seconds: float | None) -> None:
         self._transport.set_deadline(seconds)

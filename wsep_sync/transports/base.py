@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TypeAlias
 
-__all__ = ["CLOSE_TIMEOUT", "Transport", "close_reason"]
+__all__ = ["CLOSE_TIMEOUT", "POLICY_VIOLATION", "Transport", "close_reason"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
 #: How many seconds :meth:`Transport.close` gives the peer to answer a close frame.
 CLOSE_TIMEOUT = 3.0
+
+#: The close code of a server that would not wait any longer (RFC 6455, section 7.4.1).
+POLICY_VIOLATION = 1008
 
 
 class Transport(ABC):
