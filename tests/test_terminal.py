@@ -265,6 +265,63 @@ def test_alternate_overflow_is_lost() -> None:
     assert not terminal.lost
 
 
+CLEARS = [b"\x1b[H\x1b[2J", b"\x1b[2J\x1b[H", b"\x1b[1;1H\x1b[2J", b"\x1b[2J\x1b[1;1H"]
+
+
+@pytest.mark.parametrize("clear", CLEARS)
+@pytest.mark.parametrize("cause", ["overflow", "resize"])
+def test_a_cleared_screen_is_known_again(judge, cause, clear) -> None:
+    before = b"$ vi\x1b[?1049h\x1b[?1;1004h\x1b[2;5r\x1b]2;title\x07"
+    before += b"\x1b[Hold" + b"\x1b[2;2H\x1b[35mtext" * 10
+    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal.feed(before)
+    if cause == "resize":
+        terminal.resize(ROWS - 1, COLUMNS)
+        terminal.resize(ROWS, COLUMNS)
+    else:
+        before += b"\x1b[2;2H\x1b[35mtext" * 100
+        for _ in range(terminal_module.ALTERNATE_LIMIT // 1000):
+            terminal.feed(b"\x1b[2;2H\x1b[35mtext" * 100)
+    assert terminal.lost
+    paint = clear + b"\x1b[3;3Hpainted\x1b[?25l"
+    terminal.feed(paint)
+    assert not terminal.lost
+    shown = judge(LEFT_OVER + terminal.redraw() + b"more", ROWS, COLUMNS)
+    assert_same(shown, judge(before + paint + b"more", ROWS, COLUMNS))
+    leave = b"\x1b[r\x1b[?1049l$ "
+    terminal.feed(leave)
+    shown = judge(LEFT_OVER + terminal.redraw(), ROWS, COLUMNS)
+    assert_same(shown, judge(before + paint + leave, ROWS, COLUMNS))
+
+
+@pytest.mark.parametrize(
+    "paint",
+    [
+        b"\x1b[2Jpainted",
+        b"\x1b[2;3H\x1b[2Jpainted",
+        b"\x1b[H\x1b[Jpainted",  # in origin mode something is left above
+        b"\x1b7\x1b[H\x1b[2J\x1b8painted",
+    ],
+    ids=["cursor", "not home", "below", "saved cursor"],
+)
+def test_a_screen_that_is_not_all_known(paint) -> None:
+    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal.feed(b"$ vi\x1b[?1049htext")
+    terminal.resize(ROWS - 1, COLUMNS)
+    terminal.feed(paint)
+    assert terminal.lost
+
+
+def test_a_program_that_clears_is_never_lost() -> None:
+    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal.feed(b"$ watch\x1b[?1049h")
+    frame = b"\x1b[H\x1b[2J" + b"\x1b[35mtext\r\n" * 5
+    for _ in range(3 * terminal_module.ALTERNATE_LIMIT // len(frame * 100)):
+        terminal.feed(frame * 100)
+        assert not terminal.lost
+    assert len(terminal.redraw()) < 2 * terminal_module.ALTERNATE_LIMIT
+
+
 def test_ghostty_never_loses_the_alternate_screen() -> None:
     terminal = GhosttyTerminal(ROWS, COLUMNS)
     terminal.feed(b"$ vi\x1b[?1049h\x1b[H")

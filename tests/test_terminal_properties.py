@@ -199,14 +199,41 @@ def test_no_remains_become_a_query(data) -> None:
 
 
 @contextlib.contextmanager
-def limits(normal: int, slack: int) -> Iterator[None]:
+def limits(limit: int, slack: int) -> Iterator[None]:
     """Limits that a few lines reach. (A fixture would be one for all examples.)"""
-    old = terminal_module.NORMAL_LIMIT, terminal_module.SLACK
-    terminal_module.NORMAL_LIMIT, terminal_module.SLACK = normal, slack
+    names = ("NORMAL_LIMIT", "ALTERNATE_LIMIT", "SLACK")
+    old = [getattr(terminal_module, name) for name in names]
     try:
+        for name, value in zip(names, (limit, limit, slack), strict=True):
+            setattr(terminal_module, name, value)
         yield
     finally:
-        terminal_module.NORMAL_LIMIT, terminal_module.SLACK = old
+        for name, value in zip(names, old, strict=True):
+            setattr(terminal_module, name, value)
+
+
+clears = st.sampled_from(["\x1b[H\x1b[2J", "\x1b[2J\x1b[H", "\x1b[1;1H\x1b[2J", "\x1b7", "\x1b8"])
+
+
+@bounded
+@given(
+    st.lists(st.one_of(screen_for_ghostty, clears), max_size=8).map("".join),
+    cuts,
+    st.integers(60, 200),
+)
+def test_ring_after_a_clear(shown, fractions, limit) -> None:
+    """What is not lost is right, whatever was dropped before it was cleared."""
+    stream = b"\x1b[?1049h" + shown.encode()
+    terminal = RingTerminal(ROWS, COLUMNS)
+    with limits(limit, 40):
+        for part in chunks(stream, fractions):
+            terminal.feed(part)
+        if terminal.lost:
+            return
+        got = LEFT_OVER + terminal.redraw()
+    for after in (b"", b"x\x1b8y\r\nz"):
+        plain = JUDGES["ghostty"](stream + after, ROWS, COLUMNS)
+        assert_same(JUDGES["ghostty"](got + after, ROWS, COLUMNS), plain)
 
 
 lines = st.tuples(

@@ -125,6 +125,10 @@ _FORGETS = re.compile(
     rb"|\x1b\[2J\x1b\[3J\x1b\[H|\x1b\[3J\x1b\[2J\x1b\[H"
 )
 
+# A blank screen with the cursor at home, whatever was before. (ED 0 from home is as blank, but not
+# in origin mode.)
+_CLEARS = re.compile(rb"\x1b\[(?:1;1)?H\x1b\[2J|\x1b\[2J\x1b\[(?:1;1)?H")
+
 _QUERIES = re.compile(rb"\x1b(?:Z|\[(?:(>)?0*c|(\??)0*([56])n))")
 
 
@@ -797,7 +801,8 @@ class RingTerminal(Terminal):
     It keeps 256 KiB of the normal screen's output. Of what was dropped before it keeps the modes
     and attributes, but not the cursor's position: after that much text it is at the bottom. The
     alternate screen's output is kept apart, up to 1 MiB, and dropped when that screen is left;
-    beyond that, or when the size changes meanwhile, :attr:`lost` is set.
+    beyond that, or when the size changes meanwhile, :attr:`lost` is set until the program clears
+    the screen.
 
     Where it can't know, being no emulator:
 
@@ -824,6 +829,8 @@ class RingTerminal(Terminal):
 
     @property
     def lost(self) -> bool:
+        if self._lost:
+            self._lost = not self._forget_cleared()
         return self._lost
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
@@ -906,8 +913,30 @@ class RingTerminal(Terminal):
         else:
             self._alternate.append(data, plain)
             if self._alternate.size > (SLACK if self._lost else ALTERNATE_LIMIT):
-                self._lost = True
-                self._alternate.forget()
+                # Only if it makes room for long, for looking takes long.
+                known = self._forget_cleared() and self._alternate.size < ALTERNATE_LIMIT // 2
+                self._lost = not known
+                if self._lost:
+                    self._alternate.forget()
+
+    def _forget_cleared(self) -> bool:
+        """Drop what the program has cleared from the alternate screen; return whether it has.
+
+        From then on its screen is known again, even if it was lost. Not so the position of a cursor
+        that it saved before.
+        """
+        assert self._alternate is not None
+        data = self._alternate.data()
+        clears = list(_CLEARS.finditer(data))
+        if not clears:
+            return False
+        start = self._alternate.start.copy()
+        start.fold(data[: clears[-1].start()])
+        if start.saved_cursor is not None:
+            return False
+        self._alternate.start = start
+        self._alternate.replace(data[clears[-1].start() :])
+        return True
 
     def resize(self, rows: int, columns: int) -> None:
         rows, columns = max(rows, 1), max(columns, 1)
@@ -948,24 +977,24 @@ class RingTerminal(Terminal):
             parts += [start.kitty_keyboard_bytes(), _osc_bytes(start.link) if start.link else b""]
             parts.append(_without_effects(body))
         else:
+            lost = self.lost
             end = self._normal.end()
             parts += [b"\x1b[?%dh\x1b[<99u" % self._alternate_mode, _CLEAR]
             parts += [end.shared_bytes(), end.origin_bytes(), end.pen_bytes()]
             body, partial = _split_partial(self._alternate.data() + self._held)
-            end.kitty_keyboard = [0]
-            end.link = b""
-            end.saved_cursor = None
-            if self._lost:
-                changes = self._alternate.start.copy()
+            changes = self._alternate.start.copy()
+            if lost:
                 changes.fold(body)
-                parts += [changes.shared_bytes(), changes.origin_bytes(), changes.pen_bytes()]
-                parts += [changes.kitty_keyboard_bytes()]
-                end.modes.update(changes.modes)
-                end.titles.update(changes.titles)
             else:
                 # Nearly all programs go home first; the others start where the cursor was.
                 before = _split_partial(self._normal.data())[0]
                 parts.append(b"\x1b[%d;%dH" % _cursor_after(before, self._rows, self._columns))
+            parts += [changes.shared_bytes(), changes.origin_bytes(), changes.pen_bytes()]
+            parts.append(changes.kitty_keyboard_bytes())
+            parts.append(_osc_bytes(changes.link) if changes.link else b"")
+            end.modes.update(changes.modes)
+            end.titles.update(changes.titles)
+            if not lost:
                 end.fold(body)
                 parts.append(_without_effects(body))
         # A title after the content doesn't move the cursor, nor end a pending wrap.
