@@ -235,3 +235,20 @@ def test_the_size_of_another_terminal_is_not_passed_on(monkeypatch: pytest.Monke
         assert process.stdout.read() == b"<>\r\n24 80\r\n"
     with LocalExecer().start(sh(script, tty=True, env=["LINES=7"])) as process:
         assert process.stdout.readline() == b"<7>\r\n"
+
+
+def test_the_end_of_file_of_a_terminal_that_was_closed() -> None:
+    # Another thread may close it between any two steps.
+    terminal = LocalTerminal(24, 80, 0)
+    assert terminal.end_of_file() == b"\x04"
+    terminal.close_slave()
+    terminal.close()
+    assert terminal.end_of_file() == b""
+    reader, writer = os.pipe()
+    try:
+        terminal._master = reader  # as if the number were another file's by now
+        assert terminal.end_of_file() == b""
+    finally:
+        terminal._master = -1
+        os.close(reader)
+        os.close(writer)

@@ -85,9 +85,10 @@ class LocalTerminal:
 
     def end_of_file(self) -> bytes:
         """Return the character that ends the input now (VEOF), which a program may have set."""
-        if self._master < 0:
+        try:
+            character: bytes = termios.tcgetattr(self._master)[6][termios.VEOF]
+        except (termios.error, ValueError):  # it was closed, perhaps just now
             return b""
-        character: bytes = termios.tcgetattr(self._master)[6][termios.VEOF]
         return character
 
     def foreground_group(self) -> int | None:

@@ -33,8 +33,12 @@ PIECE = 63_982
 def complain(text: object) -> None:
     """Say what went wrong, in one line."""
     if sys.stderr is not None:  # as it is when it was closed
-        with contextlib.suppress(OSError):
+        try:
             print(f"wsep-sync: {one_line(text)}", file=sys.stderr, flush=True)
+        except OSError:
+            # There is no place to say it. Python would try once more, and exit with 120.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def one_line(text: object) -> str:
