@@ -26,7 +26,7 @@ from programs import ServerProcess, server_process
 from wsep_sync import Command, connect
 
 # It is the kernel that decides here, or another program, and no version of Python.
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.long
 
 TOKEN = "s3cret-t0ken"
 BEARER = f"Authorization: Bearer {TOKEN}"

@@ -61,7 +61,7 @@ def line_of(figure: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(line)
 
 
-@pytest.mark.thorough
+@pytest.mark.long
 @pytest.mark.parametrize("row", ROWS)
 def test_row(row: str, tmp_path: Path) -> None:
     result, printed = measured(tmp_path, "--only", row)

@@ -17,7 +17,7 @@ from wsep_sync import expect, popen
 from wsep_sync.errors import ConnectError, ExitMissing, TransportClosed
 
 # It is the kernel that decides here, or another program, and no version of Python.
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.long
 
 # Where the connection breaks, and what that raises: nothing, when all is known by then.
 BREAKS: dict[Step, type[Exception] | None] = {

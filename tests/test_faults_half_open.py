@@ -41,7 +41,7 @@ from wsep_sync.errors import ConnectError, ExitError, ExitMissing, StartError
 from wsep_sync.transports import sockets
 
 # It is the kernel that decides here, or another program, and no version of Python.
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from wsep_sync import connect
 from wsep_sync.errors import ConnectError, StartError, TransportClosed
 
 # It is the kernel that decides here, or another program, and no version of Python.
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.long
 
 # TLS
 

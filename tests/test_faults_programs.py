@@ -41,7 +41,7 @@ from wsep_sync import Command, connect, popen
 from wsep_sync.errors import ConnectError, ExitError, ExitMissing
 
 # It is the kernel that decides here, or another program, and no version of Python.
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

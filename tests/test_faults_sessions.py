@@ -18,7 +18,7 @@ from wsep_sync import Command, Process
 from wsep_sync.errors import ConnectError, ExitError, ExitMissing, TransportClosed
 
 # It is the kernel that decides here, or another program, and no version of Python.
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.long
 
 ECHO = 'stty -echo; echo ready; while read -r line; do echo "got $line"; done'
 

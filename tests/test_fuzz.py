@@ -10,7 +10,7 @@ from fuzz.frames import judge
 from fuzz.kinds import KINDS, run_kind
 from fuzz.peer import check_answer, check_server_frames
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.long
 
 # The same every time: what is new is to be found at leisure, and not in somebody else's change.
 SEED = 1

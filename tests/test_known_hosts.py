@@ -11,7 +11,7 @@ import pytest
 from wsep_sync.known_hosts import FILES, read_known_hosts
 
 # It is the kernel that decides here, or another program, and no version of Python.
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.long
 
 KEY = b"\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20" + bytes(range(32))
 OTHER = KEY[:-1] + b"x"

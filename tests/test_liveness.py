@@ -48,7 +48,7 @@ PROMISED = 30.0
 LONG = 90.0
 
 # It is the kernel that decides here, and no version of Python.
-pytestmark = [pytest.mark.timeout(2 * LONG), pytest.mark.thorough]
+pytestmark = [pytest.mark.timeout(2 * LONG), pytest.mark.long]
 
 
 def until_closed(call: Callable[[], object]) -> None:

@@ -56,7 +56,7 @@ from wsep_sync.dial import dial
 from wsep_sync.ssh import connect_ssh
 
 # It is the kernel that decides here, or another program, and no version of Python.
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture
