@@ -97,9 +97,7 @@ EXECERS: dict[str, Callable[[], AbstractContextManager[Execer]]] = {
 
 def params(names: Iterable[str]) -> list[Any]:
     # Starting an sshd for each test takes its time.
-    return [
-        pytest.param(name, marks=pytest.mark.long) if name == "ssh" else name for name in names
-    ]
+    return [pytest.param(name, marks=pytest.mark.long) if name == "ssh" else name for name in names]
 
 
 @pytest.fixture(params=params(EXECERS))
