@@ -125,10 +125,6 @@ _FORGETS = re.compile(
     rb"|\x1b\[2J\x1b\[3J\x1b\[H|\x1b\[3J\x1b\[2J\x1b\[H"
 )
 
-# A blank screen with the cursor at home, whatever was before. (ED 0 from home is as blank, but not
-# in origin mode.)
-_CLEARS = re.compile(rb"\x1b\[(?:1;1)?H\x1b\[2J|\x1b\[2J\x1b\[(?:1;1)?H")
-
 _QUERIES = re.compile(rb"\x1b(?:Z|\[(?:(>)?0*c|(\??)0*([56])n))")
 
 
@@ -927,15 +923,15 @@ class RingTerminal(Terminal):
         """
         assert self._alternate is not None
         data = self._alternate.data()
-        clears = list(_CLEARS.finditer(data))
-        if not clears:
+        cleared = _last_clear(data)
+        if cleared < 0:
             return False
         start = self._alternate.start.copy()
-        start.fold(data[: clears[-1].start()])
+        start.fold(data[:cleared])
         if start.saved_cursor is not None:
             return False
         self._alternate.start = start
-        self._alternate.replace(data[clears[-1].start() :])
+        self._alternate.replace(data[cleared:])
         return True
 
     def resize(self, rows: int, columns: int) -> None:
@@ -1020,6 +1016,23 @@ class RingTerminal(Terminal):
         recording = self._alternate if self._alternate is not None else self._normal
         data = recording.data() + self._held
         return _cursor_after(data.removesuffix(after), self._rows, self._columns)
+
+
+def _last_clear(data: bytes) -> int:
+    """Return where `data` last clears the screen and brings the cursor home, or -1.
+
+    ED 0 from home is not looked for: in origin mode it leaves what is above the margins.
+    """
+    clear = b"\x1b[2J"
+    at = data.rfind(clear)
+    while at >= 0:
+        for home in (b"\x1b[H", b"\x1b[1;1H"):
+            if data.startswith(home, at + len(clear)):
+                return at
+            if data.endswith(home, 0, at):
+                return at - len(home)
+        at = data.rfind(clear, 0, at)
+    return at
 
 
 def _changed_titles(titles: dict[bytes, bytes]) -> bytes:
@@ -1237,11 +1250,13 @@ class GhosttyTerminal(Terminal):
             data = bytes(data)
         if self._answers:
             self._answers.clear()
-        self._waiting.append(self._complete(data))
+        data = self._complete(data)
         if not (self._plain and self._ground[0]):
-            self._write(self._waiting.take())
+            self._write(self._waiting.take() + data)
             self._margins = None
-        elif self._waiting.size > NORMAL_LIMIT + SLACK:
+            return
+        self._waiting.append(data)
+        if self._waiting.size > NORMAL_LIMIT + SLACK:
             self._skip()
 
     def _write(self, data: bytes) -> None:
