@@ -53,6 +53,24 @@ class Stock:
             children=children,
         )
 
+    def within(self, other: Stock) -> bool:
+        """Whether it is no more of anything."""
+        return (
+            self.threads <= other.threads
+            and self.descriptors <= other.descriptors
+            and self.children <= other.children
+        )
+
+
+def settled(pid: int, than: Stock, seconds: float = SECONDS) -> Stock:
+    """Wait until a process holds no more than that; return what it holds."""
+    deadline = time.monotonic() + seconds
+    while not (stock := Stock.of(pid)).within(than):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"process {pid} still holds {stock}, before it held {than}")
+        time.sleep(0.05)
+    return stock
+
 
 def resident(pid: int) -> int:
     """A process's resident memory in bytes: Rss of proc_pid_smaps(5), which is exact."""
@@ -110,18 +128,7 @@ class WatchedServer:
 
     def settled(self, than: Stock, seconds: float = SECONDS) -> Stock:
         """Wait until it holds no more than that; return what it holds."""
-        deadline = time.monotonic() + seconds
-        while True:
-            stock = self.stock()
-            if (
-                stock.threads <= than.threads
-                and stock.descriptors <= than.descriptors
-                and stock.children <= than.children
-            ):
-                return stock
-            if time.monotonic() > deadline:
-                raise AssertionError(f"the server still holds {stock}, before it held {than}")
-            time.sleep(0.05)
+        return settled(self.pid, than, seconds)
 
     def request(self, method: str, path: str) -> tuple[int, bytes]:
         """Make an HTTP request; return the status and the body."""
