@@ -36,8 +36,10 @@ _worker = os.environ.get("PYTEST_XDIST_WORKER", "")
 os.environ["WSEP_SYNC_TEST_RUN"] = _run if _run.endswith(_worker) else f"{_run}-{_worker}"
 MARK = b"WSEP_SYNC_TEST_RUN=" + os.environ["WSEP_SYNC_TEST_RUN"].encode()
 
-# A shell starts background jobs with SIGINT ignored, and commands would inherit that.
+# A shell starts background jobs with SIGINT ignored, nohup(1) ignores SIGHUP, and commands would
+# inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Correctness doesn't depend on how fast the machine is today.
 hypothesis.settings.register_profile(
