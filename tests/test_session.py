@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -1174,6 +1175,7 @@ def test_when_the_back_dies_the_clients_are_told() -> None:
 # Nothing is left of a client
 
 
+@pytest.mark.thorough
 def test_a_thousand_clients_leave_nothing(sessions: Hub) -> None:
     first = sessions.attach("x")
     first.run(b"echo a$((1 + 1))", b"a2")
@@ -1217,6 +1219,23 @@ def test_ended_sessions_hold_no_descriptors(sessions: Hub) -> None:
         )
     finally:
         gc.enable()
+
+
+def test_a_client_that_has_left_is_dropped_at_once() -> None:
+    session = Session(tty("cat"), LocalExecer())
+    gc.disable()
+    try:
+        client = session.attach()
+        dropped = weakref.ref(client)
+        close_files(client)
+        for use in (client.stdin.raw.write, client.stdout.raw.readinto):
+            with pytest.raises(ValueError, match="closed file"):
+                use(bytearray(1))
+        del client, use
+        assert dropped() is None  # without the garbage collector
+    finally:
+        gc.enable()
+        session.close()
 
 
 def test_starts_that_fail_hold_no_descriptors(sessions: Hub) -> None:
