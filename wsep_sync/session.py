@@ -739,15 +739,21 @@ class _ClientOutput(io.RawIOBase):
     mode = "rb"
 
     def __init__(self, client: _Client) -> None:
-        self._client = client
+        # Until this is closed: the client refers to it, and no cycle may outlive that.
+        self._client: _Client | None = client
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        if self.closed:
+        client = self._client
+        if client is None:
             raise ValueError("I/O operation on closed file")
-        return self._client.read(memoryview(buffer).cast("B"))
+        return client.read(memoryview(buffer).cast("B"))
+
+    def close(self) -> None:
+        self._client = None
+        super().close()
 
 
 class _ClientInput(io.RawIOBase):
@@ -761,25 +767,26 @@ class _ClientInput(io.RawIOBase):
     mode = "wb"
 
     def __init__(self, client: _Client) -> None:
-        self._client = client
+        self._client: _Client | None = client  # until this is closed, as above
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: ReadableBuffer, /) -> int:
-        if self.closed:
+        client = self._client
+        if client is None:
             raise ValueError("write to closed file")
         view = memoryview(data).cast("B")
         for start in range(0, len(view), _INPUT_PIECE):
-            self._client._session._write(self._client, bytes(view[start : start + _INPUT_PIECE]))
+            client._session._write(client, bytes(view[start : start + _INPUT_PIECE]))
         return len(view)
 
     def close(self) -> None:
-        if self.closed:
-            return
+        client, self._client = self._client, None
         try:
-            # When the command has ended, or the client has left, there is nothing to be sent.
-            with contextlib.suppress(BrokenPipeError):
-                self._client._session._write(self._client, None)
+            if client is not None:
+                # When the command has ended, or the client has left, there is nothing to be sent.
+                with contextlib.suppress(BrokenPipeError):
+                    client._session._write(client, None)
         finally:
             super().close()
