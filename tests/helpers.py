@@ -141,6 +141,25 @@ def gone(*pids: int, seconds: float = SECONDS) -> None:
     )
 
 
+def children(pid: int) -> set[int]:
+    """The processes that this one, any of its threads, has started, and has not reaped."""
+    found: set[int] = set()
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.update(map(int, file.read_text().split()))
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """The same, and what those have started, and so on."""
+    found: set[int] = set()
+    generation = children(pid)
+    while generation:
+        found |= generation
+        generation = {child for parent in generation for child in children(parent)}
+    return found
+
+
 @contextlib.contextmanager
 def ends_processes(*pids: int) -> Iterator[None]:
     """Kill what a failing test would leave."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers import SECONDS, eventually, gone
+from helpers import SECONDS, children, descendants, eventually, gone
 
 from wsep_sync.ssh import SSHExecer
 
@@ -84,11 +84,11 @@ class Host:
 
     def connections(self) -> set[int]:
         """The processes that serve one connection each."""
-        return _children(self.pid)
+        return children(self.pid)
 
     def running(self, name: str) -> set[int]:
         """The processes of that name which serve or run in a connection."""
-        return {pid for pid in _descendants(self.pid) if _name(pid) == name}
+        return {pid for pid in descendants(self.pid) if _name(pid) == name}
 
     def lose_connections(self) -> None:
         """End every connection as a host that vanishes would; what runs in them is left."""
@@ -136,7 +136,7 @@ def sshd(config: str = "", max_sessions: int = 100) -> Iterator[Host]:
             eventually(lambda: not host.connections(), "the end of the connections")
         finally:
             # What is there yet, a test has left that fails.
-            left = _descendants(process.pid)
+            left = descendants(process.pid)
             process.terminate()
             process.wait(SECONDS)
             for pid in left:
@@ -169,22 +169,6 @@ def _start(program: str, config: str, directory: Path) -> tuple[subprocess.Popen
             return process, port
         # Somebody else may have been quicker to take the port.
         assert "in use" in log.read_text(errors="replace"), log.read_text(errors="replace")
-
-
-def _children(pid: int) -> set[int]:
-    try:
-        return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
-    except (FileNotFoundError, ProcessLookupError):
-        return set()
-
-
-def _descendants(pid: int) -> set[int]:
-    found: set[int] = set()
-    generation = _children(pid)
-    while generation:
-        found |= generation
-        generation = {child for parent in generation for child in _children(parent)}
-    return found
 
 
 def _name(pid: int) -> str:
