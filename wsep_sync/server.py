@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import threading
@@ -39,6 +40,7 @@ from .messages import (
     decode_client_message,
     start_failure,
 )
+from .metrics import Metrics, failure_reason
 from .process import Execer, Process
 from .session import Options, Session, SessionInfo, State, nothing_to_watch
 from .streams import close_quietly
@@ -91,11 +93,18 @@ class Server:
         self._sessions: dict[str, Session] = {}
         self._connections: set[_Connection] = set()
         self._closed = False
+        self._draining = False
+        self._metrics = Metrics()  # without the bytes of the connections that are open
 
     @property
     def closed(self) -> bool:
         """Whether :meth:`close` was called."""
         return self._closed
+
+    @property
+    def draining(self) -> bool:
+        """Whether :meth:`drain` or :meth:`close` was called: nobody new should be sent here."""
+        return self._draining or self._closed
 
     def sessions(self) -> list[SessionInfo]:
         """Return what sessions there are at this moment, in the order in which they began."""
@@ -104,6 +113,22 @@ class Server:
     def session_count(self) -> int:
         """Return how many sessions there are at this moment."""
         return len(self._living())
+
+    def connection_count(self) -> int:
+        """Return how many connections are being served at this moment."""
+        with self._lock:
+            return len(self._connections)
+
+    def metrics(self) -> Metrics:
+        """Return what has been counted until this moment; a copy, which stays as it is."""
+        with self._lock:
+            self._forget_ended()
+            metrics = copy.deepcopy(self._metrics)
+            metrics.sessions = len(self._sessions)
+            metrics.connections = len(self._connections)
+            for connection in self._connections:
+                connection.add_bytes(metrics)
+        return metrics
 
     def close_session(self, id: str, reason: str = "closed") -> bool:
         """End a session; as :meth:`.Session.close` in all else. False if there is none."""
@@ -117,9 +142,14 @@ class Server:
     def drain(self, timeout: float) -> bool:
         """Wait until the last session has ended by itself, for ``timeout`` seconds at most.
 
+        From now on ``GET /healthz`` is answered with 503, lest a proxy send anybody new; whoever
+        comes all the same is served.
+
         Returns:
             Whether none is left.
         """
+        with self._lock:
+            self._draining = True
         deadline = time.monotonic() + timeout
         while sessions := self._living():
             try:
@@ -224,20 +254,45 @@ class Server:
         options = options or Options()
         with contextlib.ExitStack() as cleanup:
             if not isinstance(execer, Execer):
-                execer = cleanup.enter_context(_made(execer))
+                execer = cleanup.enter_context(self._made(execer))
             connection = _Connection(conn, self._starter(execer, options), options)
             with self._lock:
                 if self._closed:
                     raise _ending()
                 self._connections.add(connection)
+                self._metrics.accepted += 1
             try:
                 connection.run()
             finally:
                 with self._lock:
                     self._connections.discard(connection)
+                    connection.add_bytes(self._metrics)
+
+    def _made(self, factory: ExecerFactory) -> Execer:
+        try:
+            return factory()
+        except WsepError as error:
+            self._count_failure(error)
+            raise ProtocolError(f"start command: {error}") from error
 
     def _starter(self, execer: Execer, options: Options) -> Callable[[Command], Process]:
         def start(command: Command) -> Process:
+            began = time.monotonic()
+            try:
+                process = start_uncounted(command)
+            except Exception as error:
+                self._count_failure(error)
+                raise
+            seconds = time.monotonic() - began
+            with self._lock:
+                if process.reattached:
+                    self._metrics.attach.observe(seconds)
+                else:
+                    self._metrics.started += 1
+                    self._metrics.start.observe(seconds)
+            return process
+
+        def start_uncounted(command: Command) -> Process:
             if command.tty and command.id:
                 return self._attach(command, execer, options)
             if options.read_only:
@@ -246,16 +301,14 @@ class Server:
 
         return start
 
+    def _count_failure(self, error: Exception) -> None:
+        reason = failure_reason(error)
+        with self._lock:
+            self._metrics.failed[reason] = self._metrics.failed.get(reason, 0) + 1
+
 
 def _ending() -> ProtocolError:
     return ProtocolError("the server is ending", _GOING_AWAY)
-
-
-def _made(factory: ExecerFactory) -> Execer:
-    try:
-        return factory()
-    except WsepError as error:
-        raise ProtocolError(f"start command: {error}") from error
 
 
 class _Connection:
@@ -496,6 +549,12 @@ class _Connection:
                 thread.join()
         for file in (process.stdin, process.stdout, process.stderr):
             close_quietly(file)
+
+    def add_bytes(self, metrics: Metrics) -> None:
+        """Add what has gone each way so far; from any thread."""
+        metrics.received += self._received
+        # By name: the dictionary grows in other threads.
+        metrics.sent += self._sent.get("stdout", 0) + self._sent.get("stderr", 0)
 
     def _log_end(self) -> None:
         """Log how the command ended, or that there was none."""

@@ -1,4 +1,4 @@
-"""The server as a WSGI application: the upgrade from HTTP, the close, and the list of sessions."""
+"""The server as a WSGI application: the upgrade from HTTP, the close, and what else it answers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from . import __version__
 from .access import Access, Refusal
 from .errors import ProtocolError
 from .log import Warnings, log
+from .metrics import exposition
 from .process import Execer
 from .server import ExecerFactory, Options, Server
 from .transports.base import Transport
@@ -34,7 +36,13 @@ def application(
     """Return a WSGI application whose every path is a WebSocket that runs a command.
 
     Besides, ``GET /sessions`` is answered with a JSON list of the sessions (the fields of
-    :class:`.SessionInfo`), and ``DELETE /sessions/ID`` ends one.
+    :class:`.SessionInfo`), and ``DELETE /sessions/ID`` ends one. ``GET /metrics`` is answered with
+    what has been counted (:class:`.Metrics`), in Prometheus's text format; with 404 where
+    prometheus_client is missing.
+
+    ``GET /healthz`` is for a proxy's health checks, and answered whoever asks: 200, or 503 when the
+    server is being drained or closed, and a JSON object with the package's ``version`` and the
+    numbers of ``sessions`` and ``connections``.
 
     It needs a threaded server that gives its applications the socket, as :class:`.Listener` does.
 
@@ -62,11 +70,18 @@ def application(
             return _answer(start_response, refusal.status, refusal.text)
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        access.check(environ)
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
-        if method == "GET" and path == "/sessions" and "HTTP_UPGRADE" not in environ:
+        plain_get = method == "GET" and "HTTP_UPGRADE" not in environ
+        if plain_get and path == "/healthz":
+            # Before access is checked: a proxy has no token to show, and calls the server by any
+            # name, or, in HTTP/1.0, by none. Here are no secrets, and nothing that costs much.
+            return _answer_health(start_response, server)
+        access.check(environ)
+        if plain_get and path == "/sessions":
             infos = [dataclasses.asdict(info) for info in server.sessions()]
             return _answer(start_response, "200 OK", json.dumps(infos), "application/json")
+        if plain_get and path == "/metrics":
+            return _answer_metrics(start_response, server)
         if method == "DELETE" and path.startswith("/sessions/"):
             if options is not None and options.read_only:
                 raise Refusal("403 Forbidden", "read-only: sessions can only be watched\n")
@@ -115,6 +130,26 @@ def _serve(
     finally:
         transport.abort()
         transport.close()
+
+
+def _answer_health(start_response: StartResponse, server: Server) -> list[bytes]:
+    health = {
+        "version": __version__,
+        "sessions": server.session_count(),
+        "connections": server.connection_count(),
+    }
+    status = "503 Service Unavailable" if server.draining else "200 OK"
+    return _answer(start_response, status, json.dumps(health), "application/json")
+
+
+def _answer_metrics(start_response: StartResponse, server: Server) -> list[bytes]:
+    try:
+        kind, body = exposition(server.metrics())
+    except ImportError:
+        text = "metrics need prometheus_client: pip install 'wsep-sync[metrics]'\n"
+        return _answer(start_response, "404 Not Found", text)
+    start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(body)))])
+    return [body]
 
 
 def _answer(
