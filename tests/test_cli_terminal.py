@@ -13,12 +13,12 @@ import signal
 import struct
 import subprocess
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pexpect
 import pytest
-from helpers import SECONDS, alive, ends_processes, eventually, gone, listening
+from helpers import SECONDS, alive, children, ends_processes, eventually, gone, listening
 from pexpect.fdpexpect import fdspawn
 from programs import WSEP_SYNC, Relay, environment, has_one_line, run, server_process
 from terminal_judges import Shown, shown_by_pyte
@@ -37,13 +37,15 @@ def text(shown: Shown) -> list[str]:
 
 
 class Outer(fdspawn):  # type: ignore[misc]
-    """A terminal with the program on it.
+    """A terminal with the program on it; `wsep-sync`, if it is not another.
 
     The program leads a session of its own on it, as it does in a terminal's window. pexpect's own
     `spawn` forks, which Python warns of in a process with threads.
     """
 
-    def __init__(self, *arguments: str, **variables: str) -> None:
+    def __init__(
+        self, *arguments: str, program: Sequence[str] = WSEP_SYNC, **variables: str
+    ) -> None:
         master, self.slave = pty.openpty()
         self.output = io.BytesIO()
         super().__init__(master, timeout=SECONDS, use_poll=True)
@@ -51,7 +53,7 @@ class Outer(fdspawn):  # type: ignore[misc]
         self.set_size(ROWS, COLUMNS)
         self.modes = self.termios()
         self.process = subprocess.Popen(
-            ["setsid", "-c", *WSEP_SYNC, *arguments],
+            ["setsid", "-c", *program, *arguments],
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
@@ -359,6 +361,7 @@ def test_help_of_the_escapes() -> None:
     with echo() as outer:
         outer.send("~?")
         outer.expect_exact("~.")
+        outer.expect_exact("~^Z")
         outer.expect_exact("~?")
         outer.expect_exact("~~")
         outer.send("typed\r")
@@ -383,6 +386,42 @@ def test_another_escape_and_none() -> None:
         outer.expect_exact("~.~?~~")
         outer.process.send_signal(signal.SIGTERM)
         assert outer.end() == 128 + signal.SIGTERM
+
+
+# Suspended by a shell with job control
+
+
+@pytest.mark.parametrize("how", ["typed", "signal"])
+def test_suspending(how: str) -> None:
+    inner = shlex.join([*WSEP_SYNC, "tty", "--", *BASH])
+    with Outer("--noprofile", "--norc", program=["bash"], PS1="outer$ ", inner=inner) as outer:
+        outer.expect_exact("outer$ ")
+        outer.sendline('eval "$inner"')
+        outer.expect_exact("$ ")
+        typed(outer, "kept=so; echo ou$((0))put", "ou0put")
+        if how == "typed":
+            outer.send("~\x1a")
+        else:
+            [pid] = children(outer.process.pid)
+            os.kill(pid, signal.SIGTSTP)
+        outer.expect_exact("Stopped")
+        outer.expect_exact("outer$ ")
+        outer.sendline("stty -a")
+        outer.expect_exact(" icanon ")
+        outer.expect_exact(" echo ")
+        outer.expect_exact("outer$ ")
+        outer.set_size(30, 100)
+        outer.sendline("fg")
+        eventually(lambda: not outer.termios()[3] & termios.ICANON, "raw mode")
+        typed(outer, "echo it is $kept", "it is so")
+        # The command is told the size a moment after it goes on.
+        outer.sendline("until stty size | grep '30 100'; do :; done; echo s$((0))n")
+        outer.expect_exact("s0n")
+        outer.expect_exact("$ ")
+        outer.sendline("exit")
+        outer.expect_exact("outer$ ")
+        outer.sendline("exit 3")
+        assert outer.end() == 3
 
 
 # Sessions

@@ -52,7 +52,11 @@ class Target:
             raise StartError("a session needs a server, which SSH alone has not: leave out --id")
         try:
             with dial(
-                self.url, timeout=self.timeout, token=self.token, ssl_context=self.ssl_context
+                self.url,
+                timeout=self.timeout,
+                token=self.token,
+                session_id=command.id,
+                ssl_context=self.ssl_context,
             ) as execer:
                 return execer.start(command)
         except (ImportError, ValueError) as error:

@@ -42,7 +42,7 @@ def notty(arguments: argparse.Namespace, signals: Signals) -> int:
                 target=_forward_interrupt, args=(process,), name="wsep-interrupt", daemon=True
             ).start()
 
-        signals.handlers[signal.SIGINT] = interrupt
+        signals.handle(signal.SIGINT, interrupt)
         return signals.wait_for_call(lambda: _copy_outputs(process))
 
 

@@ -45,9 +45,8 @@ def kill(arguments: argparse.Namespace, signals: Signals) -> int:
     """End one of a server's sessions."""
     from urllib.parse import quote
 
-    status, body = _request(
-        arguments, signals, "DELETE", f"/sessions/{quote(arguments.id, safe='')}"
-    )
+    path = f"/sessions/{quote(arguments.id, safe='')}"
+    status, body = _request(arguments, signals, "DELETE", path, arguments.id)
     if status == 204:
         return 0
     complain(f"{arguments.id}: {body[:200]} (HTTP {status})")
@@ -55,21 +54,25 @@ def kill(arguments: argparse.Namespace, signals: Signals) -> int:
 
 
 def _request(
-    arguments: argparse.Namespace, signals: Signals, method: str, path: str
+    arguments: argparse.Namespace, signals: Signals, method: str, path: str, session_id: str = ""
 ) -> tuple[int, str]:
     """Ask the server something over HTTP; return the status and the body."""
     if arguments.url is None:
         arguments.fail("--url or $WSEP_URL is needed")
     with target(arguments) as server:
-        return signals.wait_for_call(lambda: _http(server, method, path))
+        return signals.wait_for_call(lambda: _http(server, method, path, session_id))
 
 
-def _http(server: Target, method: str, path: str) -> tuple[int, str]:
+def _http(server: Target, method: str, path: str, session_id: str) -> tuple[int, str]:
     import http.client
     from urllib.parse import urlsplit
 
+    from ..remote import session_headers
+
     url, timeout = server.url, server.timeout
-    headers = {} if server.token is None else {"Authorization": f"Bearer {server.token}"}
+    headers = session_headers(session_id)
+    if server.token is not None:
+        headers["Authorization"] = f"Bearer {server.token}"
     connection: http.client.HTTPConnection
     try:
         parts = urlsplit(url)

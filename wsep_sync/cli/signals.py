@@ -1,4 +1,4 @@
-"""The signals that ask the command to end: :class:`Signals`."""
+"""The signals that this command acts on: :class:`Signals`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ended(BaseException):
 
 
 class Signals:
-    """The signals that ask this command to end, and how the main thread waits for other threads.
+    """The signals that this command acts on, and how the main thread waits for other threads.
 
     All that takes its time is done by other threads, while the main thread waits here: only here
     does a signal raise :exc:`Ended`, and only one. What was begun is then undone, which takes
@@ -52,27 +52,36 @@ class Signals:
                 end.setblocking(False)
             former = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
             cleanup.callback(signal.set_wakeup_fd, former)
-            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGWINCH"):
+            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
                 number = getattr(signal, name, None)
-                # One that is ignored, as nohup does it, stays so.
-                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                    handler = signal.signal(number, _do_nothing)
-                    cleanup.callback(signal.signal, number, handler)
+                if number is not None:
+                    _catch(number, cleanup)
             self._cleanup = cleanup.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
+    def handle(self, number: int, handler: Callable[[], None]) -> None:
+        """Let a signal call ``handler``, in :meth:`wait`. For the main thread."""
+        self.handlers[number] = handler
+        _catch(number, self._cleanup)
+
+    def stop(self) -> None:
+        """Stop this process as SIGTSTP does, until it is continued. For the main thread."""
+        former = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        # To this very thread, so that it has been acted on when the call is over.
+        signal.raise_signal(signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, former)
+
     def wait(self, done: Wakeup) -> None:
         """Block until ``done`` is set; raise :exc:`Ended` at a signal. For the main thread."""
         while wait_for(self._reader.fileno(), READ, done):
             for number in self._reader.recv(4096):
                 handler = self.handlers.get(number)
-                if handler is not None:
-                    handler()
-                elif number != getattr(signal, "SIGWINCH", None):
+                if handler is None:
                     raise Ended(number)
+                handler()
 
     def wait_for_call(self, call: Callable[[], _Result]) -> _Result:
         """Do a call in another thread; return or raise what it does, or :exc:`Ended`."""
@@ -94,6 +103,12 @@ class Signals:
         for error in errors:
             raise error
         return results[0]
+
+
+def _catch(number: int, cleanup: contextlib.ExitStack) -> None:
+    """Let a signal do no more than end waiting. One that is ignored, as nohup does it, stays so."""
+    if signal.getsignal(number) != signal.SIG_IGN:
+        cleanup.callback(signal.signal, number, signal.signal(number, _do_nothing))
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:

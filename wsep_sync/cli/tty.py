@@ -9,7 +9,6 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import ConnectError, ExitMissing, StartError, StartOSError, TransportClosed
@@ -41,9 +40,12 @@ _LONGEST_SWITCH = 32  # in bytes: whoever sets modes in one sequence sets some f
 # Pauses between attempts to connect again, in seconds; the last one is repeated.
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
+_CTRL_Z = b"\x1a"
+
 _ESCAPE_HELP = (
     b"\r\nSupported escape sequences, at the start of a line:\r\n"
     b" ~.   leave; a session goes on and can be attached again by its id\r\n"
+    b" ~^Z  suspend wsep-sync\r\n"
     b" ~?   this help\r\n"
     b" ~~   send one tilde\r\n"
 )
@@ -97,10 +99,11 @@ class _TerminalClient:
     def run(self, signals: Signals) -> int:
         self._process = signals.wait_for_call(self._start)
         try:
-            with _raw_terminal():
+            with _RawTerminal() as terminal:
                 # A daemon: it may be stuck in sending when this command ends.
                 threading.Thread(target=self._resize, name="wsep-resize", daemon=True).start()
-                signals.handlers[signal.SIGWINCH] = self._resized.set
+                signals.handle(signal.SIGWINCH, self._resized.set)
+                signals.handle(signal.SIGTSTP, lambda: self._suspend(signals, terminal))
                 self._resized.set()  # perhaps it was, before
                 # A daemon: it is reading from the terminal when the command ends.
                 threading.Thread(target=self._type, name="wsep-keyboard", daemon=True).start()
@@ -216,6 +219,14 @@ class _TerminalClient:
             if process is not None:
                 process.resize(*_terminal_size())
 
+    def _suspend(self, signals: Signals, terminal: _RawTerminal) -> None:
+        """Stop this command, as the shell's Ctrl-Z would, until the shell continues it."""
+        # What the program has set stays, as with ssh: it won't set it again.
+        terminal.leave()
+        signals.stop()
+        terminal.enter()
+        self._resized.set()  # perhaps, meanwhile
+
     def _leave_modes(self) -> None:
         """Undo what a program that was left has set on this terminal."""
         # Not if the terminal takes nothing: it must not keep us from ending.
@@ -261,6 +272,9 @@ class _Escapes:
                 if key == b"?":
                     write(2, memoryview(_ESCAPE_HELP.replace(b"~", self._character)))
                     continue
+                if key == _CTRL_Z:
+                    os.kill(os.getpid(), signal.SIGTSTP)
+                    continue
                 if key != self._character:
                     typed += self._character
             elif self._at_start and key == self._character:
@@ -271,20 +285,34 @@ class _Escapes:
         return bytes(typed), False
 
 
-@contextlib.contextmanager
-def _raw_terminal() -> Iterator[None]:
-    """Put the terminal into raw mode, and back whatever happens."""
-    if not os.isatty(0):
-        yield
-        return
-    import termios
-    from tty import setraw
+class _RawTerminal:
+    """Puts the terminal into raw mode, and back whatever happens; if stdin is a terminal."""
 
-    former = termios.tcgetattr(0)
-    try:
-        setraw(0, termios.TCSADRAIN)
-        yield
-    finally:
-        with contextlib.suppress(termios.error):  # the terminal has gone
-            # Not TCSADRAIN, which waits for a terminal that may have stopped its output.
-            termios.tcsetattr(0, termios.TCSANOW, former)
+    def __enter__(self) -> _RawTerminal:
+        import termios
+
+        self._former = termios.tcgetattr(0) if os.isatty(0) else None
+        try:
+            self.enter()
+        except BaseException:
+            self.leave()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def enter(self) -> None:
+        import termios
+        from tty import setraw
+
+        if self._former is not None:
+            setraw(0, termios.TCSADRAIN)
+
+    def leave(self) -> None:
+        import termios
+
+        if self._former is not None:
+            with contextlib.suppress(termios.error):  # the terminal has gone
+                # Not TCSADRAIN, which waits for a terminal that may have stopped its output.
+                termios.tcsetattr(0, termios.TCSANOW, self._former)
