@@ -255,7 +255,12 @@ def answered(response: bytes) -> tuple[bytes, bytes]:
         (b"GET / HTTP/1.1\r\n" + HOST + b"A : b\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\n" + HOST + b"A: b\0c\r\n\r\n", b"400"),
         (b"GET /\xff HTTP/1.1\r\n" + HOST + b"\r\n", b"400"),
-        (b"GET http://localhost/ HTTP/1.1\r\n" + HOST + b"\r\n", b"400"),
+        # RFC 9112, section 3.2.2: the host is the target's, whatever Host says.
+        (b"GET http://localhost/ HTTP/1.1\r\n" + HOST + b"\r\n", b"426"),
+        (b"GET HTTPS://localhost:1?query HTTP/1.1\r\nHost: x.example\r\n\r\n", b"426"),
+        (b"GET http://x.example/ HTTP/1.1\r\n" + HOST + b"\r\n", b"403"),
+        (b"GET http:///path HTTP/1.1\r\n" + HOST + b"\r\n", b"400"),
+        (b"GET ftp://localhost/ HTTP/1.1\r\n" + HOST + b"\r\n", b"400"),
         (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", b"400"),
         (b"CONNECT localhost:1 HTTP/1.1\r\n" + HOST + b"\r\n", b"400"),
         (POST + b"Content-Length: -5\r\n\r\n", b"400"),

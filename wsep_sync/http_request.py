@@ -11,6 +11,7 @@ import contextlib
 import errno
 import http
 import io
+import re
 import socket
 import sys
 import time
@@ -59,6 +60,9 @@ _RESPONSE_TIMEOUT = 10.0
 # The content is not read, so the application is told that there is none.
 _CONTENT_HEADERS = (b"content-length", b"content-type", b"transfer-encoding")
 
+# RFC 9112, section 3.2.2: mostly for proxies, but every server must take it.
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#@]+)(?=[/?]|\Z)", re.IGNORECASE)
+
 
 def read_head(sock: socket.socket, deadline: float, max_head: int, max_headers: int) -> h11.Request:
     """Read a request's head; what limits it is the same as of :class:`.Listener`.
@@ -91,7 +95,7 @@ def read_head(sock: socket.socket, deadline: float, max_head: int, max_headers: 
             raise refusal(431, f"more than {max_headers} headers")
         if not request.http_version.startswith(b"1."):
             raise refusal(505, "HTTP/1.1 only")
-        if not request.target.startswith(b"/"):
+        if not request.target.startswith(b"/") and not _ABSOLUTE_FORM.match(request.target):
             # RFC 9112, section 3.2: the other forms are for proxies, and for OPTIONS.
             raise refusal(400, "the request's target is no path")
         if any(name == b"upgrade" for name, _ in request.headers):
@@ -109,11 +113,13 @@ def read_head(sock: socket.socket, deadline: float, max_head: int, max_headers: 
 
 def request_variables(request: h11.Request) -> dict[str, Any]:
     """Return what PEP 3333 has in the environment about a request itself."""
-    path, _, query = request.target.decode("ascii").partition("?")
+    absolute = _ABSOLUTE_FORM.match(request.target)
+    target = request.target[absolute.end() :] if absolute else request.target
+    path, _, query = target.decode("ascii").partition("?")
     variables = {
         "REQUEST_METHOD": request.method.decode("ascii"),
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote(path, "latin-1"),
+        "PATH_INFO": unquote(path or "/", "latin-1"),
         "QUERY_STRING": query,
         "SERVER_PROTOCOL": f"HTTP/{request.http_version.decode('ascii')}",
     }
@@ -123,6 +129,9 @@ def request_variables(request: h11.Request) -> dict[str, Any]:
         key = f"HTTP_{name.decode('ascii').upper().replace('-', '_')}"
         text = value.decode("latin-1")
         variables[key] = f"{variables[key]},{text}" if key in variables else text
+    if absolute:
+        # Section 3.2.2, too: what Host says is to be ignored then.
+        variables["HTTP_HOST"] = absolute[1].decode("ascii")
     return variables
 
 
