@@ -318,7 +318,7 @@ def test_terminals_without_a_client_may_finish() -> None:
     with stopping() as (url, server), connect(url) as execer:
         with execer.start(sh("echo ready; read line; exit 3", tty=True, id="s")) as process:
             assert process.stdout.readline() == b"ready\r\n"
-            with connect(url) as waiting:
+            with connect(url, session_id="s") as waiting:
                 process.close()
                 server.send_signal(signal.SIGTERM)
                 refused(url)

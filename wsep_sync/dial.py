@@ -19,6 +19,7 @@ def dial(
     *,
     timeout: float = CONNECT_TIMEOUT,
     token: str | None = None,
+    session_id: str = "",
     ssl_context: ssl.SSLContext | None = None,
 ) -> Execer:
     """Connect to where commands are to run, and return an execer that runs them there.
@@ -28,6 +29,7 @@ def dial(
             :func:`.connect_ssh`.
         timeout: As for these.
         token: As for :func:`.connect`; not for SSH.
+        session_id: Likewise.
         ssl_context: Likewise.
 
     Raises:
@@ -39,4 +41,6 @@ def dial(
         from .ssh import connect_ssh
 
         return connect_ssh(url, timeout=timeout)
-    return connect(url, timeout=timeout, token=token, ssl_context=ssl_context)
+    return connect(
+        url, timeout=timeout, token=token, session_id=session_id, ssl_context=ssl_context
+    )

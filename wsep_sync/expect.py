@@ -719,7 +719,7 @@ def _start(command: Command, execer: Execer | None, url: str | None) -> Process:
     url = url or os.environ.get("WSEP_URL")
     if not url:
         return LocalExecer().start(command)
-    with dial(url) as remote:
+    with dial(url, session_id=command.id) as remote:
         return remote.start(command)
 
 

@@ -796,7 +796,7 @@ def _start(execer: Execer | None, url: str | None, command: Command) -> Process:
     if execer is not None:
         return execer.start(command)
     if url is not None:
-        with dial(url) as server:
+        with dial(url, session_id=command.id) as server:
             return server.start(command)
     return LocalExecer().start(command)
 

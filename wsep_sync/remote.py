@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     import websocket
     from _typeshed import ReadableBuffer
 
-__all__ = ["CONNECT_TIMEOUT", "RemoteExecer", "connect"]
+__all__ = ["CONNECT_TIMEOUT", "RemoteExecer", "connect", "session_headers"]
 
 #: Seconds that a connection, and then the start of a command, may take by default.
 CONNECT_TIMEOUT = 10.0
@@ -61,6 +61,10 @@ CONNECT_TIMEOUT = 10.0
 # how much a mark is sent. See StdinMark.
 _STDIN_WINDOW = 1 << 20
 _MARK_EVERY = 1 << 18
+
+# Characters of an id that are said in a header: servers and proxies refuse long ones, many from
+# 8 KiB on, and to spread sessions much fewer would do.
+_MAX_SESSION_HEADER = 1024
 
 # For how long an output must have been full, and never read, before wait() says so.
 _UNREAD_AFTER = 5.0
@@ -72,6 +76,7 @@ def connect(
     timeout: float = CONNECT_TIMEOUT,
     token: str | None = None,
     headers: Mapping[str, str] | None = None,
+    session_id: str = "",
     ssl_context: ssl.SSLContext | None = None,
     output_limit: int = streams.DEFAULT_LIMIT,
 ) -> RemoteExecer:
@@ -81,6 +86,10 @@ def connect(
     further one makes a connection of its own. So does the first, when the server would not wait
     for it any longer.
 
+    A command with an id goes over a connection whose request names the id, in the header
+    ``Wsep-Session-Id``: so a proxy in front of several servers can send it to where its session
+    is. See :func:`session_headers`.
+
     Args:
         url: ``ws://HOST:PORT/PATH`` or ``wss://…``. An IPv6 address stands in brackets.
         timeout: Seconds for making a connection, and again for the server to start a command.
@@ -88,6 +97,8 @@ def connect(
             by default that in ``$WSEP_TOKEN``, if there is one. Over ``ws://``, whoever listens on
             the way can read it. It is never sent on to where a server redirects to.
         headers: HTTP headers to send with the request.
+        session_id: The id of the command that the connection made by this is for. Without it, a
+            command with an id makes one of its own.
         ssl_context: For ``wss://``; by default the system's trust store, and the host's name is
             checked.
         output_limit: How many bytes of each output are kept while nobody reads it.
@@ -107,14 +118,37 @@ def connect(
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
 
-    def dial() -> Transport:
+    def dial(session_id: str) -> Transport:
         from .transports.websocket_client import connect_websocket
 
-        return connect_websocket(url, timeout=timeout, headers=headers, ssl_context=ssl_context)
+        return connect_websocket(
+            url,
+            timeout=timeout,
+            headers=headers | session_headers(session_id),
+            ssl_context=ssl_context,
+        )
 
-    execer = RemoteExecer(dial(), timeout=timeout, output_limit=output_limit)
+    execer = RemoteExecer(dial(session_id), timeout=timeout, output_limit=output_limit)
     execer._dial = dial
+    execer._session_id = session_id
     return execer
+
+
+def session_headers(session_id: str) -> dict[str, str]:
+    """Return the HTTP header that names a session, if there is one to name.
+
+    What is no visible ASCII character, and the percent sign, is percent-encoded as UTF-8 (RFC 3986,
+    section 2.1). A long id is cut: the header says where to look for a session, and not which it
+    is.
+    """
+    if not session_id:
+        return {}
+    from urllib.parse import quote_from_bytes
+
+    # Lone surrogates are what os.fsdecode() makes of bytes that are not UTF-8.
+    encoded = session_id.encode(errors="surrogatepass")
+    visible = bytes(set(range(0x21, 0x7F)) - {ord("%")})
+    return {"Wsep-Session-Id": quote_from_bytes(encoded, visible)[:_MAX_SESSION_HEADER]}
 
 
 class RemoteExecer(Execer):
@@ -139,7 +173,9 @@ class RemoteExecer(Execer):
             ws = WebSocketClientTransport(ws)
         self._lock = threading.Lock()  # guards _transport
         self._transport: Transport | None = ws
-        self._dial: Callable[[], Transport] | None = None
+        # Makes a connection for a command with this id; and the id that the one that waits is for.
+        self._dial: Callable[[str], Transport] | None = None
+        self._session_id = ""
         self._timeout = timeout
         self._output_limit = output_limit
 
@@ -147,9 +183,12 @@ class RemoteExecer(Execer):
         start = Start(command).encode()
         if len(start) > MAX_MESSAGE:
             raise start_error(errno.E2BIG, command.command)
-        with self._lock:
-            transport, self._transport = self._transport, None
         dial = self._dial
+        transport = None
+        # Behind a proxy, that of another id may lead to another server.
+        if dial is None or command.id == self._session_id:
+            with self._lock:
+                transport, self._transport = self._transport, None
         if transport is not None and not (dial is not None and transport.hung_up()):
             try:
                 return self._start_over(transport, start, command)
@@ -164,7 +203,7 @@ class RemoteExecer(Execer):
                 "this WebSocket has carried its one command, or is closed; "
                 "connect(url) makes an execer that runs many"
             )
-        return self._start_over(dial(), start, command)
+        return self._start_over(dial(command.id), start, command)
 
     def _start_over(self, transport: Transport, start: bytes, command: Command) -> Process:
         """Start the command over this connection, which is closed if that fails."""
