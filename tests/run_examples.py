@@ -1,4 +1,6 @@
-"""Run every file of examples/: each has to exit with 0, without a warning.
+"""Run every program of examples/: each has to exit with 0, without a warning.
+
+What is in a directory there, and needs more than Python, has tests of its own.
 
 An example that serves says so with a line `listening on URL`. It is then used by a client, and
 ended by the Ctrl-C that would end it in a terminal.
