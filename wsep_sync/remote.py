@@ -97,8 +97,8 @@ def connect(
             by default that in ``$WSEP_TOKEN``, if there is one. Over ``ws://``, whoever listens on
             the way can read it. It is never sent on to where a server redirects to.
         headers: HTTP headers to send with the request.
-        session_id: The id of the command that the connection made by this is for. Without it, a
-            command with an id makes one of its own.
+        session_id: The id of the command that the connection made by this is for. One of another
+            id, or with an id when there is none here, closes it and makes its own.
         ssl_context: For ``wss://``; by default the system's trust store, and the host's name is
             checked.
         output_limit: How many bytes of each output are kept while nobody reads it.
@@ -173,7 +173,7 @@ class RemoteExecer(Execer):
             ws = WebSocketClientTransport(ws)
         self._lock = threading.Lock()  # guards _transport
         self._transport: Transport | None = ws
-        # Makes a connection for a command with this id; and the id that the one that waits is for.
+        # Makes a connection for a command's id; and the id that the one that waits is for.
         self._dial: Callable[[str], Transport] | None = None
         self._session_id = ""
         self._timeout = timeout
@@ -183,21 +183,25 @@ class RemoteExecer(Execer):
         start = Start(command).encode()
         if len(start) > MAX_MESSAGE:
             raise start_error(errno.E2BIG, command.command)
+        with self._lock:
+            transport, self._transport = self._transport, None
         dial = self._dial
-        transport = None
-        # Behind a proxy, that of another id may lead to another server.
-        if dial is None or command.id == self._session_id:
-            with self._lock:
-                transport, self._transport = self._transport, None
-        if transport is not None and not (dial is not None and transport.hung_up()):
+        # Behind a proxy, a connection for another id may lead to another server; and one that was
+        # idle for longer than something on the way would have it leads nowhere any more.
+        if (
+            transport is not None
+            and dial is not None
+            and (command.id != self._session_id or transport.hung_up())
+        ):
+            transport.close()
+            transport = None
+        if transport is not None:
             try:
                 return self._start_over(transport, start, command)
             except TransportClosed as closed:
                 if dial is None or closed.code != POLICY_VIOLATION:
                     raise
                 # The server would not wait any longer for a start, and has not seen this one.
-        elif transport is not None:
-            transport.close()  # it was idle for longer than something on the way would have it
         if dial is None:
             raise StartError(
                 "this WebSocket has carried its one command, or is closed; "
