@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from helpers import SECONDS
-from programs import WSEP_SYNC, environment
+from programs import environment
 
 from wsep_sync import Command, connect
 
@@ -72,10 +73,29 @@ def settled(pid: int, than: Stock, seconds: float = SECONDS) -> Stock:
     return stock
 
 
-def resident(pid: int) -> int:
-    """A process's resident memory in bytes: Rss of proc_pid_smaps(5), which is exact."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return 1024 * int(rollup.partition("\nRss:")[2].split()[0])
+# `wsep-sync`, with a thread that gives back to the kernel what has been freed, when it is asked to
+# (malloc_trim(3)). The allocator keeps most of that, as much as the busiest moment has needed: by
+# tens of megabytes more or less, as threads happen to meet. How much the server holds is seen only
+# without it.
+_PROGRAM = """\
+import ctypes, os, sys, threading
+
+def give_back():
+    while os.read(asked, 1):
+        ctypes.CDLL(None).malloc_trim(0)
+        os.write(asked, b".")
+
+asked = int(sys.argv.pop(1))
+threading.Thread(target=give_back, daemon=True).start()
+
+from wsep_sync.cli import main
+
+sys.exit(main())
+"""
+
+# And one arena for all threads: each keeps pages for the sake of a few bytes, of which there would
+# be some in every arena.
+_ALLOCATOR = {"MALLOC_ARENA_MAX": "1"}
 
 
 class WatchedServer:
@@ -87,13 +107,16 @@ class WatchedServer:
         address: The same, as a host and a port.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], url: str, log: Path, memory: socket.socket
+    ) -> None:
         self.process = process
         self.pid = process.pid
         self.url = url
         host, _, port = url.removeprefix("ws://").rpartition(":")
         self.address = (host, int(port))
         self._log_path = log
+        self._memory = memory  # has the server give back what it can
         self._lock = threading.Lock()  # guards _read
         self._read = 0  # bytes of the log
 
@@ -130,6 +153,13 @@ class WatchedServer:
         """Wait until it holds no more than that; return what it holds."""
         return settled(self.pid, than, seconds)
 
+    def resident(self) -> int:
+        """Return its resident memory in bytes: Rss of proc_pid_smaps(5), which is exact."""
+        self._memory.send(b".")
+        assert self._memory.recv(1)
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return 1024 * int(rollup.partition("\nRss:")[2].split()[0])
+
     def request(self, method: str, path: str) -> tuple[int, bytes]:
         """Make an HTTP request; return the status and the body."""
         connection = http.client.HTTPConnection(*self.address, timeout=SECONDS)
@@ -158,25 +188,31 @@ class WatchedServer:
 @contextlib.contextmanager
 def watched_server(*options: str) -> Iterator[WatchedServer]:
     """Run `wsep-sync serve` on a free port, and see it end well."""
-    with tempfile.TemporaryDirectory(prefix="wsep-") as directory:
+    memory, asked = socket.socketpair()
+    # Warnings are errors in there, too.
+    program = [sys.executable, "-W", "error", "-c", _PROGRAM, str(asked.fileno())]
+    with memory, asked, tempfile.TemporaryDirectory(prefix="wsep-") as directory:
+        memory.settimeout(SECONDS)
         path = Path(directory, "log")
         with (
             path.open("wb") as log,
             subprocess.Popen(
-                [*WSEP_SYNC, "serve", "--port", "0", *options],
+                [*program, "serve", "--port", "0", *options],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                # Then SIGABRT, and a crash, show the stacks.
-                env=environment(PYTHONFAULTHANDLER="1"),
+                pass_fds=[asked.fileno()],
+                # With the first, SIGABRT, and a crash, show the stacks.
+                env=environment(PYTHONFAULTHANDLER="1", **_ALLOCATOR),
             ) as process,
         ):
+            asked.close()
             assert process.stdout is not None
             try:
                 line = process.stdout.readline().decode()
                 match = re.fullmatch(r"listening on (ws://\S+:\d+)\n", line)
                 assert match, (line, path.read_text())
-                server = WatchedServer(process, match[1], path)
+                server = WatchedServer(process, match[1], path, memory)
                 idle = server.stock()
                 server.probe()  # what it needs for its first client, it keeps
                 server.settled(replace(idle, descriptors=sys.maxsize))
