@@ -152,14 +152,6 @@ def server_by_hand(kind: str) -> Iterator[ByHand]:
             drop(transport)
 
 
-@pytest.fixture(params=NETWORKS)
-def client(request: pytest.FixtureRequest) -> Iterator[ByHand]:
-    """A server's transport, and a client made by hand."""
-    with client_by_hand(request.param) as by_hand:
-        yield by_hand
-    forget(by_hand)
-
-
 @pytest.fixture(params=[*(f"{kind} server" for kind in NETWORKS), "tcp client", "tls client"])
 def by_hand(request: pytest.FixtureRequest) -> Iterator[ByHand]:
     """A transport, of a server or a client, and a peer made by hand."""
@@ -731,16 +723,32 @@ def test_a_bad_frame_is_refused(by_hand: ByHand, kind: str) -> None:
         closing.result()
 
 
+def test_a_refusal_reaches_a_peer_that_is_still_sending(
+    by_hand: ByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "CLOSE_TIMEOUT", SECONDS)
+    raw, transport = by_hand.raw, by_hand.transport
+    receive_one(by_hand)
+    with Task(raw.send, BINARY, bytes(10_000_000)) as sending:
+        error = refused(transport)
+        with Task(transport.close, error.close_code, str(error)) as closing:
+            sending.result()
+            _, close = raw.receive_until_close()
+            assert (close.code, close.reason) == (1009, str(error))
+            raw.close()
+            closing.result()
+
+
 def receive_one(by_hand: ByHand) -> None:
     """Let a message through: the first bytes are for the thread of who had accepted before."""
     by_hand.raw.send(BINARY, b"first")
     assert bytes(by_hand.transport.receive()) == b"first"
 
 
-def test_text_that_is_none_is_refused(client: ByHand) -> None:
-    receive_one(client)
-    client.raw.send(TEXT, b"\xff\xfe")
-    assert refused(client.transport).close_code == 1007
+def test_text_that_is_none_is_refused(by_hand: ByHand) -> None:
+    receive_one(by_hand)
+    by_hand.raw.send(TEXT, b"\xff\xfe")
+    assert refused(by_hand.transport).close_code == 1007
 
 
 def test_a_close_reason_that_is_no_text(by_hand: ByHand) -> None:
@@ -762,7 +770,7 @@ def test_a_giant_frame_is_refused_before_it_comes(by_hand: ByHand, length: int) 
         raw.socket.sendall(raw.frame(BINARY, b"", length=length))
         raw.socket.sendall(bytes(1000))
         if raw.client:
-            # simple-websocket's parser tells what has come: it is refused once it is too much.
+            # wsproto, of who had accepted before, tells what has come: it is refused then.
             with contextlib.suppress(TransportClosed, OSError):
                 raw.socket.sendall(bytes(MAX_MESSAGE))
         assert refused(transport).close_code in (1002, 1009)

@@ -1,18 +1,18 @@
 """What both libraries' WebSockets share: the socket, and how a connection ends.
 
-The libraries do the handshakes and know what a frame is. Sending and receiving is done here,
-because their own I/O has one timeout for both directions or none, cannot be closed while a thread
-receives, mixes the frames of several senders, and uses TLS from two threads at once.
+The libraries do the handshakes. Sending and receiving is done here, because their own I/O has one
+timeout for both directions or none, cannot be closed while a thread receives, mixes the frames of
+several senders, and uses TLS from two threads at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import select
 import socket
 import threading
 import time
-from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,16 @@ from ..errors import ProtocolError, TransportClosed, copy_error
 from ..wakeup import READ, WRITE, Wakeup, wait_for
 from . import liveness
 from .base import CLOSE_TIMEOUT, Buffer, Transport, close_reason
+from .frames import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    MessageReader,
+    close_payload,
+    frame,
+    parse_close,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -312,6 +322,14 @@ class StreamSocket:
         poll.register(self.socket, select.POLLRDHUP)
         return bool(poll.poll(0))
 
+    def linger(self) -> None:
+        """Say that this was all, and drop what comes until the peer says so or the deadline."""
+        buffer = memoryview(bytearray(1 << 16))
+        with contextlib.suppress(OSError, TransportClosed):  # TimeoutError is an OSError
+            socket.socket.shutdown(self.socket, socket.SHUT_WR)  # below TLS, as in shutdown()
+            while self.receive_into(buffer):
+                pass
+
     def shutdown(self) -> None:
         """End the connection in both directions and wake whoever sends or receives."""
         self._shut = True
@@ -326,6 +344,11 @@ class StreamSocket:
         self.socket.close()
 
 
+def _frame(opcode: int, *parts: Buffer, masked: bool) -> bytes:
+    """Return a frame in one piece."""
+    return b"".join(frame(opcode, *parts, masked=masked))
+
+
 def _peer(sock: socket.socket) -> str:
     try:
         address = sock.getpeername()
@@ -337,10 +360,21 @@ def _peer(sock: socket.socket) -> str:
 
 
 class SocketTransport(Transport):
-    """A transport over a :class:`StreamSocket`; what is left to a library is what frames are."""
+    """A WebSocket over a socket that is connected and has done its handshake.
 
-    def __init__(self, stream: StreamSocket) -> None:
-        self._stream = stream
+    Args:
+        sock: The socket, owned.
+        client: This end is the client.
+        received: Bytes that were read from the socket already.
+
+    Raises:
+        OSError: There are no more descriptors; the socket is closed.
+    """
+
+    def __init__(self, sock: socket.socket, client: bool, received: bytes = b"") -> None:
+        self._client = client
+        self._stream = StreamSocket(sock, functools.partial(_frame, PING, masked=client))
+        self._messages = MessageReader(self._stream.receive_into, not client, received)
         # Held by whoever receives: a thread in receive(), or close() while it awaits the peer's
         # close frame.
         self._receive_lock = threading.Lock()
@@ -354,7 +388,6 @@ class SocketTransport(Transport):
     def peer(self) -> str:
         return self._stream.peer
 
-    @abstractmethod
     def _next_message(self) -> Buffer:
         """Read frames until a message is whole, and answer pings.
 
@@ -363,14 +396,21 @@ class SocketTransport(Transport):
             ProtocolError: What came is not allowed.
             TimeoutError: The deadline passed.
         """
+        while True:
+            opcode, payload = self._messages.read()
+            if opcode < CLOSE:
+                return payload
+            if opcode == PING:
+                self._answer_ping(payload)
+            elif opcode == CLOSE:
+                raise TransportClosed(*parse_close(payload))
 
-    @abstractmethod
+    def _answer_ping(self, payload: Buffer) -> None:
+        self._stream.send_control(_frame(PONG, payload, masked=self._client))
+
     def _message_frame(self, parts: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
         """Return the frame of a binary message, in pieces to be sent in one go."""
-
-    @abstractmethod
-    def _close_frame(self, code: int, reason: str) -> bytes:
-        """Return a close frame."""
+        return frame(BINARY, *parts, masked=self._client)
 
     def send(self, *parts: Buffer) -> None:
         if self._close_sent or self._ended is not None:
@@ -421,8 +461,9 @@ class SocketTransport(Transport):
                 return
             self._close_sent = True
         with contextlib.suppress(TransportClosed):
-            frame = self._close_frame(code, close_reason(reason))
-            self._stream.send(frame, timeout=CLOSE_TIMEOUT, last=True)
+            payload = close_payload(code, close_reason(reason))
+            closing = frame(CLOSE, payload, masked=self._client)
+            self._stream.send(*closing, timeout=CLOSE_TIMEOUT, last=True)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         with self._state_lock:
@@ -441,6 +482,8 @@ class SocketTransport(Transport):
             while self._ended is None:
                 with contextlib.suppress(TransportClosed, ProtocolError):
                     self._receive()
+            if isinstance(self._ended, ProtocolError):
+                self._stream.linger()
         except TimeoutError:
             pass
         finally:

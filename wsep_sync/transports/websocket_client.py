@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import os
 import socket
-import struct
 import time
 from collections.abc import Mapping
 from http.cookies import CookieError
@@ -15,22 +13,16 @@ from urllib.parse import urlsplit
 
 import websocket
 
-from ..errors import ConnectError, ProtocolError, TransportClosed
-from ..messages import MAX_MESSAGE
-from .base import Buffer
-from .sockets import SocketTransport, StreamSocket, start_tls
+from ..errors import ConnectError
+from .sockets import SocketTransport, start_tls
 
 if TYPE_CHECKING:
     import ssl
 
 __all__ = ["WebSocketClientTransport", "connect_websocket"]
 
-# What is asked of the socket at once: two messages.
-_RECEIVE_BUFFER = 1 << 17
-
-# RFC 6455, section 5.2, opcodes.
-_CONTINUATION, _TEXT, _BINARY = 0x0, 0x1, 0x2
-_CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
+# Bytes that are received at once of the answer's head.
+_RECEIVE_BUFFER = 1 << 12
 
 
 def connect_websocket(
@@ -187,122 +179,5 @@ class WebSocketClientTransport(SocketTransport):
     def __init__(self, ws: websocket.WebSocket, received: bytes = b"") -> None:
         if ws.sock is None:
             raise ValueError("the WebSocket is not connected")
-        stream = StreamSocket(ws.sock, _ping)
-        super().__init__(stream)
+        super().__init__(ws.sock, client=True, received=received)
         self._ws = ws  # keeps its socket from being closed by a finalizer
-        self._frames = _FrameReader(stream, received)
-        self._fragments: bytearray | None = None
-
-    def _message_frame(self, parts: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
-        return (_frame(_BINARY, *parts),)
-
-    def _close_frame(self, code: int, reason: str) -> bytes:
-        return bytes(_frame(_CLOSE, struct.pack("!H", code), reason.encode()))
-
-    def _next_message(self) -> Buffer:
-        while True:
-            try:
-                frame = self._frames.recv_frame()
-            except (websocket.WebSocketException, ValueError) as error:
-                raise ProtocolError(f"not a WebSocket frame: {error}", 1002) from error
-            data = frame.data
-            assert isinstance(data, bytes)
-            if frame.opcode in (_BINARY, _TEXT) and frame.fin and self._fragments is None:
-                return data
-            if frame.opcode == _PING:
-                self._stream.send_control(bytes(_frame(_PONG, data)))
-            elif frame.opcode == _CLOSE:
-                code = struct.unpack("!H", data[:2])[0] if len(data) >= 2 else 1005
-                raise TransportClosed(code, data[2:].decode(errors="replace"))
-            elif frame.opcode != _PONG:
-                message = self._join(frame.opcode, data, bool(frame.fin))
-                if message is not None:
-                    return message
-
-    def _join(self, opcode: int, data: bytes, final: bool) -> bytearray | None:
-        if (opcode == _CONTINUATION) == (self._fragments is None):
-            raise ProtocolError("a fragment out of place", 1002)
-        if self._fragments is None:
-            self._fragments = bytearray()
-        if len(self._fragments) + len(data) > MAX_MESSAGE:
-            raise ProtocolError(f"a message of more than {MAX_MESSAGE} bytes", 1009)
-        self._fragments += data
-        if not final:
-            return None
-        message, self._fragments = self._fragments, None
-        return message
-
-
-class _FrameReader(websocket.frame_buffer):
-    """The library's frame parser over a buffer of ours, and with a limit to what it accepts."""
-
-    def __init__(self, stream: StreamSocket, received: bytes) -> None:
-        super().__init__(lambda _: b"", skip_utf8_validation=True)
-        self._stream = stream
-        self._buffer = memoryview(bytearray(_RECEIVE_BUFFER))
-        self._start = 0
-        self._end = len(received)
-        self._buffer[: self._end] = received
-
-    def recv_header(self) -> None:
-        super().recv_header()
-        if self.has_mask():  # the library would take it; RFC 6455, section 5.1
-            raise ProtocolError("not a WebSocket frame: a server masked it", 1002)
-
-    def recv_length(self) -> None:
-        super().recv_length()
-        assert self.header is not None
-        assert self.length is not None
-        if self.header[4] >= _CLOSE and self.length > 125:  # RFC 6455, section 5.5
-            raise ProtocolError("not a WebSocket frame: a long control frame", 1002)
-        if self.length > MAX_MESSAGE:
-            raise ProtocolError(f"a message of more than {MAX_MESSAGE} bytes", 1009)
-
-    def recv_strict(self, bufsize: int) -> bytes:
-        while self._end - self._start < bufsize:
-            if len(self._buffer) - self._start < bufsize:
-                rest = self._end - self._start
-                self._buffer[:rest] = self._buffer[self._start : self._end]
-                self._start, self._end = 0, rest
-            count = self._stream.receive_into(self._buffer[self._end :])
-            if not count:
-                raise TransportClosed(1006, "the connection ended without a close frame")
-            self._end += count
-        start = self._start
-        if start + bufsize == self._end:
-            self._start = self._end = 0
-        else:
-            self._start += bufsize
-        return bytes(self._buffer[start : start + bufsize])
-
-
-def _ping() -> bytes:
-    return bytes(_frame(_PING))
-
-
-def _frame(opcode: int, *parts: Buffer) -> bytearray:
-    """Return a client's frame, whole and masked (RFC 6455, sections 5.2 and 5.3).
-
-    The library's own way of masking, one operation on a number as long as the message, takes
-    eight times as long.
-    """
-    length = sum(len(part) for part in parts)
-    key = os.urandom(4)
-    if length < 126:
-        frame = bytearray(struct.pack("!BB4s", 0x80 | opcode, 0x80 | length, key))
-    elif length < 1 << 16:
-        frame = bytearray(struct.pack("!BBH4s", 0x80 | opcode, 0x80 | 126, length, key))
-    else:
-        frame = bytearray(struct.pack("!BBQ4s", 0x80 | opcode, 0x80 | 127, length, key))
-    start = len(frame)
-    for part in parts:
-        frame += part
-    for i, byte in enumerate(key):
-        lane = slice(start + i, None, 4)
-        frame[lane] = frame[lane].translate(_xor_table(byte))
-    return frame
-
-
-@functools.cache
-def _xor_table(key: int) -> bytes:
-    return bytes(byte ^ key for byte in range(256))
