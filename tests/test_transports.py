@@ -36,6 +36,7 @@ from peers import (
     listening_socket,
     read_head,
 )
+from websockets.speedups import apply_mask
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage
 from wsproto.extensions import PerMessageDeflate
@@ -43,7 +44,7 @@ from wsproto.extensions import PerMessageDeflate
 from wsep_sync.errors import ConnectError, ProtocolError, TransportClosed
 from wsep_sync.listener import Listener
 from wsep_sync.messages import MAX_MESSAGE
-from wsep_sync.transports import liveness, sockets
+from wsep_sync.transports import frames, liveness, sockets
 from wsep_sync.transports.base import Transport, close_reason
 from wsep_sync.transports.memory import MemoryTransport, memory_pair
 from wsep_sync.transports.simple_websocket import (
@@ -91,6 +92,14 @@ def forget(held: object) -> None:
     vars(held).clear()
 
 
+@pytest.fixture(params=["plain", pytest.param("compiled", marks=pytest.mark.thorough)])
+def masking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of masking: in Python, and with the extra `speed`."""
+    fast_mask = None if request.param == "plain" else apply_mask
+    monkeypatch.setattr(frames, "_patience", 0)
+    monkeypatch.setattr(frames, "_fast_mask", fast_mask)
+
+
 @contextlib.contextmanager
 def connected(kind: str) -> Iterator[Pair]:
     if kind == "memory":
@@ -111,7 +120,7 @@ def connected(kind: str) -> Iterator[Pair]:
 
 
 @pytest.fixture(params=["memory", *NETWORKS])
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+def pair(request: pytest.FixtureRequest, masking: None) -> Iterator[Pair]:
     with connected(request.param) as pair:
         yield pair
     forget(pair)
@@ -153,7 +162,7 @@ def server_by_hand(kind: str) -> Iterator[ByHand]:
 
 
 @pytest.fixture(params=[*(f"{kind} server" for kind in NETWORKS), "tcp client", "tls client"])
-def by_hand(request: pytest.FixtureRequest) -> Iterator[ByHand]:
+def by_hand(request: pytest.FixtureRequest, masking: None) -> Iterator[ByHand]:
     """A transport, of a server or a client, and a peer made by hand."""
     kind, _, end = request.param.rpartition(" ")
     with (client_by_hand if end == "server" else server_by_hand)(kind) as by_hand:
@@ -953,6 +962,22 @@ def test_what_the_librarys_thread_had_read_is_not_lost() -> None:
         assert messages == [b"one", b"two", b"three", b"four"]
         transport.send(b"back")
         assert raw.receive() == Frame(BINARY, b"back")
+        drop(transport)
+
+
+def test_all_that_comes_had_been_read_before_the_take_over() -> None:
+    with accepted_elsewhere() as (raw, server):
+        raw.send(BINARY, b"one")
+        eventually(lambda: server.input_buffer, "the message")
+        blocked(server.thread)  # in recv, for more
+        transport = take_over_websocket(server)
+        assert bytes(transport.receive()) == b"one"
+        transport.set_deadline(0)
+        with pytest.raises(TimeoutError):
+            transport.receive()
+        transport.set_deadline(None)
+        raw.send(BINARY, b"two")
+        assert bytes(transport.receive()) == b"two"
         drop(transport)
 
 

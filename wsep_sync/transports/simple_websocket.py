@@ -7,7 +7,6 @@ accepted. Reading all frames with it takes twice as long: it copies each payload
 from __future__ import annotations
 
 import base64
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -147,16 +146,18 @@ class _TakenOver(SimpleWebSocketTransport):
         self._handover: _Handover | None = handover
         self._buffer = memoryview(bytearray(_RECEIVE_BUFFER))
         self._events: Iterator[Event] = iter(())
-        # Messages that the library's thread had read before it went, and what it met then.
-        self._early: deque[bytes] = deque()
-        self._early_end: TransportClosed | None = None
+        self._early_end: TransportClosed | None = None  # what the library's thread met
         self._fragments: bytearray | None = None
 
     def _next_message(self) -> Buffer:
-        if self._handover is not None:
-            self._finish_handover(self._handover)
-        if self._early:
-            return self._early.popleft()
+        # What the library's thread has read. It may be all that the peer says until it is answered,
+        # and that thread ends only when there is more.
+        early = self._server.input_buffer
+        while not early and self._handover is not None:
+            self._await_handover(self._handover)
+        if early:
+            message = early.pop(0)
+            return message.encode() if isinstance(message, str) else bytes(message)
         if self._early_end is not None:
             raise copy_error(self._early_end)
         while True:
@@ -196,17 +197,14 @@ class _TakenOver(SimpleWebSocketTransport):
             raise TransportClosed(int(event.code), event.reason or "")
         return None
 
-    def _finish_handover(self, handover: _Handover) -> None:
-        """Wait until the library's thread is gone, and take what it had read."""
-        thread = self._server.thread
-        while thread.is_alive() and not handover.done.is_set():
+    def _await_handover(self, handover: _Handover) -> None:
+        """Wait a while for the library's thread to go; when it has, take what it leaves."""
+        server = self._server
+        if server.thread.is_alive() and not handover.done.is_set():
             # A thread that was about to end when its socket was replaced ends without a word.
             self._stream.wait_to_receive(handover.done.fileno(), READ, at_most=1.0)
+            return
         self._handover = None
-        server = self._server
-        for early in server.input_buffer:
-            self._early.append(early.encode() if isinstance(early, str) else bytes(early))
-        server.input_buffer.clear()
         partial = server.incoming_message
         if partial is not None:
             self._fragments = bytearray(partial.encode() if isinstance(partial, str) else partial)
