@@ -97,10 +97,12 @@ class Soak:
         try:
             for _ in range(SESSIONS):
                 begin_session(worker)
-            while time.monotonic() < until and not self.failures:
+            while True:
                 action = chance.choices(list(ACTIONS), list(ACTIONS.values()))[0]
                 action(worker)
                 counts[action.__name__] += 1
+                if time.monotonic() >= until or self.failures:
+                    break
             worker.end_sessions()
         except BaseException:
             with self._lock:
