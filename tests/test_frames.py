@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, mask_bytes
+from websockets.speedups import apply_mask
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
 from wsep_sync.errors import ProtocolError, TransportClosed
 from wsep_sync.messages import MAX_MESSAGE
+from wsep_sync.transports import frames
 from wsep_sync.transports.frames import MessageReader, frame, mask, parse_close
 
 KEY = b"\x01\x20\xf0\x7f"
@@ -227,12 +230,43 @@ def test_a_message_that_is_too_long_is_refused_by_its_header() -> None:
     assert list(read_all(reader)) == [("refused", 1009)]
 
 
-@given(st.binary(max_size=100), st.binary(min_size=4, max_size=4), st.integers(0, 3000))
-def test_masking(data: bytes, key: bytes, repeat: int) -> None:
-    data *= repeat
-    masked = mask(data, key)
-    assert bytes(masked) == mask_bytes(data, key)
-    assert bytes(mask(bytearray(masked), key)) == data
+MASKS = {"plain": None, "compiled": apply_mask}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_masking(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_patience", 0)
+    monkeypatch.setattr(frames, "_fast_mask", MASKS[kind])
+
+    @given(st.binary(max_size=100), st.binary(min_size=4, max_size=4), st.integers(0, 3000))
+    def masks(data: bytes, key: bytes, repeat: int) -> None:
+        data *= repeat
+        masked = mask(data, key)
+        assert bytes(masked) == mask_bytes(data, key)
+        assert bytes(mask(bytearray(masked), key)) == data
+
+    masks()
+
+
+def test_the_extra_is_imported_when_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_fast_mask", None)
+    monkeypatch.setattr(frames, "_patience", 1000)
+    for size in (0, 998, 1):
+        assert bytes(mask(bytes(size), KEY)) == mask_bytes(bytes(size), KEY)
+        assert frames._fast_mask is None
+    assert bytes(mask(b"x", KEY)) == mask_bytes(b"x", KEY)
+    assert frames._fast_mask is apply_mask
+
+
+@pytest.mark.parametrize("missing", ["websockets", "websockets.speedups"])
+def test_without_the_extra(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_fast_mask", None)
+    monkeypatch.setattr(frames, "_patience", 1)
+    monkeypatch.delitem(sys.modules, "websockets.speedups")
+    monkeypatch.setitem(sys.modules, missing, None)
+    for _ in range(2):
+        assert bytes(mask(b"text", KEY)) == mask_bytes(b"text", KEY)
+    assert frames._fast_mask is None
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
