@@ -494,7 +494,7 @@ def soak(seconds: float, clients: int, seed: int) -> bool:
             grown = memory[-1] / memory[0] - 1
             say(f"resident memory: {grown:+.2%} since part 0")
             if grown > MAY_GROW:
-                soaking.failures.append("that is too much")
+                soaking.failures.append("that is more than it may have grown")
         for name, count in soaking.counts.most_common():
             say(f"{count:8} {name}")
         # What one runs into, others do as well.
