@@ -92,17 +92,19 @@ class Soak:
     def _be_client(self, part: int, number: int, until: float) -> None:
         chance = random.Random(f"{self._seed}/{part}/{number}")
         worker = Worker(self.server, f"{part}.{number}", chance)
+        actions, weights = list(ACTIONS), list(ACTIONS.values())
         action: Callable[[Worker], None] = begin_session
         counts: Counter[str] = Counter()
         try:
             for _ in range(SESSIONS):
                 begin_session(worker)
+            action = actions[number % len(actions)]  # so that each is done in every part
             while True:
-                action = chance.choices(list(ACTIONS), list(ACTIONS.values()))[0]
                 action(worker)
                 counts[action.__name__] += 1
                 if time.monotonic() >= until or self.failures:
                     break
+                action = chance.choices(actions, weights)[0]
             worker.end_sessions()
         except BaseException:
             with self._lock:

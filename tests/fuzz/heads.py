@@ -97,6 +97,9 @@ Cookie: a=b
 Content-Type: \xff
 Content-Type: text/plain; charset=\xff
 X-Forwarded-For: 1.2.3.4
+Wsep-Session-Id: x
+Wsep-Session-Id: %ff%00
+Wsep-Session-Id: \xff
 Proxy: x
 Te: trailers
 Host_: x
@@ -174,6 +177,9 @@ def head(chance: random.Random, server: WatchedServer) -> bytes:
                 (b"GET", b"/"),
                 (b"POST", b"/sessions"),
                 (b"HEAD", b"/sessions"),
+                (b"GET", b"/healthz"),
+                (b"GET", b"/metrics"),
+                (b"GET", b"http://" + own + b"/healthz"),
             )
         )
     body = b""
