@@ -40,8 +40,18 @@ from helpers import (
     state,
 )
 from sshd import sshd
+from wsgi_servers import Programs
 
-from wsep_sync import Command, Execer, ExitError, LocalExecer, Process, StartError, connect
+from wsep_sync import (
+    Command,
+    Execer,
+    ExitError,
+    LocalExecer,
+    Process,
+    RemoteExecer,
+    StartError,
+    connect,
+)
 from wsep_sync.process import CLOSE_GRACE
 
 # Runs until the signal in its first argument comes; then says so, and exits with 5. A shell acts
@@ -85,6 +95,14 @@ def over_ssh() -> Iterator[Execer]:
         yield execer
 
 
+# Servers that run as they would anywhere, each in a process of its own for all tests.
+PROGRAMS = Programs()
+
+
+def over(name: str) -> Callable[[], RemoteExecer]:
+    return lambda: connect(PROGRAMS.url(name))
+
+
 EXECERS: dict[str, Callable[[], AbstractContextManager[Execer]]] = {
     "local": LocalExecer,
     "memory": MemoryExecer,
@@ -92,24 +110,42 @@ EXECERS: dict[str, Callable[[], AbstractContextManager[Execer]]] = {
     "tls": over_tls,
     "chain": over_two_hops,
     "ssh": over_ssh,
+    **{name: over(name) for name in PROGRAMS.names},
 }
+
+# What has parts that have to be installed, and take their time to start.
+LONG = {"ssh", *PROGRAMS.names}
 
 
 def params(names: Iterable[str]) -> list[Any]:
-    # Starting an sshd for each test takes its time.
-    return [pytest.param(name, marks=pytest.mark.long) if name == "ssh" else name for name in names]
+    return [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in names]
 
 
-@pytest.fixture(params=params(EXECERS))
-def execer(request: pytest.FixtureRequest) -> Iterator[Execer]:
-    with EXECERS[request.param]() as execer:
+@pytest.fixture(scope="session")
+def programs() -> Iterator[None]:
+    yield
+    PROGRAMS.close()
+
+
+# Of the session, so that a program is started before the test it is started for takes stock of
+# processes and descriptors, and is not taken for something that the test has left.
+@pytest.fixture(scope="session", params=params(EXECERS))
+def way(request: pytest.FixtureRequest, programs: None) -> str:
+    PROGRAMS.start(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def execer(way: str, record_property: Callable[[str, object], None]) -> Iterator[Execer]:
+    record_property("execer", way)  # for contract_table.py
+    with EXECERS[way]() as execer:
         yield execer
 
 
 def not_over(*names: str) -> pytest.MarkDecorator:
     """For a test that cannot hold over some execers; the test says why."""
     others = [name for name in EXECERS if name not in names]
-    return pytest.mark.parametrize("execer", params(others), indirect=True)
+    return pytest.mark.parametrize("way", params(others), indirect=True, scope="session")
 
 
 def run(execer: Execer, command: Command, data: bytes = b"") -> tuple[bytes, bytes]:

@@ -94,11 +94,13 @@ def test_a_server_that_does_not_give_its_socket() -> None:
 
 
 @contextlib.contextmanager
-def handshake(name: str, **headers: str) -> Iterator[tuple[socket.socket, dict[str, Any], Task]]:
-    """Call the application with one end of a socket pair, under a name in the environment."""
+def handshake(
+    variables: dict[str, Any], **headers: str
+) -> Iterator[tuple[socket.socket, dict[str, Any], Task]]:
+    """Call the application with one end of a socket pair, in place of that in the variables."""
     ours, theirs = socket.socketpair()
     request = environ(**headers)
-    request[name] = theirs
+    request |= {name: theirs if value is ... else value for name, value in variables.items()}
     with ours, theirs, Task(call_upgraded, request) as serving:
         ours.settimeout(SECONDS)
         yield ours, request, serving
@@ -111,10 +113,19 @@ def call_upgraded(request: dict[str, Any]) -> list[bytes]:
     return list(application(Server(), LocalExecer())(request, start_response))
 
 
-@pytest.mark.parametrize("name", ["werkzeug.socket", "gunicorn.socket"])
-def test_the_upgrade(name: str) -> None:
+# By what a server says of itself: how it is told that there is no answer.
+UNANSWERED: list[tuple[dict[str, Any], type[Exception] | None]] = [
+    ({"werkzeug.socket": ..., UPGRADED: False}, None),
+    ({"werkzeug.socket": ...}, ConnectionAbortedError),
+    # Each of the two lets a request end in silence for its exception, and for no other.
+    ({"gunicorn.socket": ...}, StopIteration),
+]
+
+
+@pytest.mark.parametrize(("variables", "error"), UNANSWERED)
+def test_the_upgrade(variables: dict[str, Any], error: type[Exception] | None) -> None:
     extensions = "permessage-deflate; client_max_window_bits"
-    with handshake(name, HTTP_SEC_WEBSOCKET_EXTENSIONS=extensions) as (sock, request, serving):
+    with handshake(variables, HTTP_SEC_WEBSOCKET_EXTENSIONS=extensions) as (sock, request, serving):
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += sock.recv(1)
@@ -123,8 +134,14 @@ def test_the_upgrade(name: str) -> None:
         assert b"sec-websocket-accept: " + ACCEPT.lower() in lines
         assert b"deflate" not in head
         sock.close()
-        assert serving.result() == []
-        assert request[UPGRADED] is True
+        if error is None:
+            assert serving.result() == []
+            assert request[UPGRADED] is True
+        else:
+            with pytest.raises(error):
+                serving.result()
+        (theirs,) = (value for value in request.values() if isinstance(value, socket.socket))
+        assert theirs.fileno() >= 0  # the server's to close
 
 
 @pytest.mark.parametrize(

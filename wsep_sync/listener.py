@@ -20,6 +20,7 @@ from .http_request import Response, linger, read_head, refusal
 from .log import Warnings, log
 from .transports.sockets import start_tls
 from .wakeup import READ, Wakeup, wait_for
+from .wsgi import UPGRADED
 
 if TYPE_CHECKING:
     import ssl
@@ -46,7 +47,7 @@ class _Connection:
     """A TCP connection that has a thread.
 
     Attributes:
-        sock: Closed by the thread, or by the WebSocket that it becomes.
+        sock: Closed by the thread.
         in_head: The request's head has not come to its end.
         thread: Once there is one, and it is to run.
     """
@@ -381,6 +382,7 @@ class Listener:
             "SERVER_PORT": str(self.server_port),
             # Where simple-websocket looks for the socket.
             "werkzeug.socket": connection.sock,
+            UPGRADED: False,
         }
         if isinstance(self.server_address, tuple):
             variables["SERVER_NAME"] = str(self.server_address[0])

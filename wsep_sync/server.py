@@ -22,7 +22,7 @@ from .errors import (
     WsepError,
     copy_error,
 )
-from .log import log_event
+from .log import log, log_event
 from .messages import (
     FEATURES,
     MAX_MESSAGE,
@@ -234,11 +234,12 @@ class Server:
         seconds later, SIGKILL, and nothing is raised, for there is nobody left to tell.
 
         As in the reference, the connection is left open: its caller closes it, with 1000, or with
-        what the exception says.
+        what the exception says. :meth:`serve_and_close` does both.
 
         Args:
-            conn: A transport, or a ``simple_websocket.Server`` as Flask-Sock hands it over, which
-                is taken over and not to be used any more.
+            conn: A transport, or a ``simple_websocket.Server`` as Flask-Sock hands it over. That
+                is taken over, and its own ``close`` does nothing any more: so it is served as
+                :meth:`serve_and_close` does, and nothing is raised.
             execer: What runs the command; or a function that makes an execer for this connection,
                 such as ``lambda: connect(url)``, to pass the command on to another server.
             options: How to serve.
@@ -250,7 +251,8 @@ class Server:
         if not isinstance(conn, Transport):
             from .transports.simple_websocket import take_over_websocket
 
-            conn = take_over_websocket(conn)
+            self.serve_and_close(take_over_websocket(conn), execer, options)
+            return
         options = options or Options()
         with contextlib.ExitStack() as cleanup:
             if not isinstance(execer, Execer):
@@ -267,6 +269,30 @@ class Server:
                 with self._lock:
                     self._connections.discard(connection)
                     connection.add_bytes(self._metrics)
+
+    def serve_and_close(
+        self, conn: Transport, execer: Execer | ExecerFactory, options: Options | None = None
+    ) -> None:
+        """Serve a connection as :meth:`serve` does, and close it with what that says.
+
+        Blocks until then, and for the client's answer to that, 3 seconds at most. What went wrong
+        is told the client, and logged, but not raised.
+        """
+        code, reason = 1000, ""
+        try:
+            try:
+                self.serve(conn, execer, options)
+            except ProtocolError as error:
+                code, reason = error.close_code, str(error)
+            except Exception:
+                log.exception("internal error while serving a connection")
+                code, reason = 1011, "internal error"
+            # Only now that no exception is being handled, which would be the context of those that
+            # closing meets: the library keeps one, and with it all frames, in a cycle.
+            conn.close(code, reason)
+        finally:
+            conn.abort()
+            conn.close()
 
     def _made(self, factory: ExecerFactory) -> Execer:
         try:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from . import __version__
 from .access import Access, Refusal
 from .errors import ProtocolError
-from .log import Warnings, log
+from .log import Warnings
 from .metrics import exposition
 from .process import Execer
 from .server import ExecerFactory, Options, Server
-from .transports.base import Transport
 from .transports.simple_websocket import accept_websocket
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["UPGRADED", "application"]
 
-#: Set in the WSGI environment when the request has become a WebSocket: no response is to follow.
+#: Whether the request has become a WebSocket, and no response is to follow: a server that knows
+#: this puts it into the WSGI environment as False, and the application makes it True.
 UPGRADED = "wsep_sync.upgraded"
 
 
@@ -44,7 +44,9 @@ def application(
     server is being drained or closed, and a JSON object with the package's ``version`` and the
     numbers of ``sessions`` and ``connections``.
 
-    It needs a threaded server that gives its applications the socket, as :class:`.Listener` does.
+    It needs a threaded server that gives its applications the socket, as :class:`.Listener`,
+    gunicorn with ``--threads`` and Werkzeug do. Each WebSocket takes one of its threads, and all
+    have to be in one process, where the sessions are.
 
     A request that is refused is answered with 400, 401, 403 or 426, and 503 once the server is
     being closed, and a line of text that says why.
@@ -102,34 +104,24 @@ def application(
             transport = accept_websocket(environ)
         except ProtocolError as error:
             raise Refusal("400 Bad Request", f"{error}\n") from error
-        environ[UPGRADED] = True
-        _serve(transport, server, execer, options)
-        return []
+        server.serve_and_close(transport, execer, options)
+        return _no_answer(environ)
 
     return wsep
 
 
-def _serve(
-    transport: Transport,
-    server: Server,
-    execer: Execer | ExecerFactory,
-    options: Options | None,
-) -> None:
-    code, reason = 1000, ""
-    try:
-        try:
-            server.serve(transport, execer, options)
-        except ProtocolError as error:
-            code, reason = error.close_code, str(error)
-        except Exception:
-            log.exception("internal error while serving a connection")
-            code, reason = 1011, "internal error"
-        # Only now that no exception is being handled, which would be the context of those that
-        # closing meets: the library keeps one, and with it all frames, in a cycle.
-        transport.close(code, reason)
-    finally:
-        transport.abort()
-        transport.close()
+def _no_answer(environ: WSGIEnvironment) -> list[bytes]:
+    """Let the HTTP server send nothing behind a WebSocket.
+
+    PEP 3333 has no way to say so. Servers end a request in silence for an exception of which each
+    thinks that the client has gone.
+    """
+    if UPGRADED in environ:
+        environ[UPGRADED] = True
+        return []
+    if "gunicorn.socket" in environ:
+        raise StopIteration
+    raise ConnectionAbortedError("this was a WebSocket")  # Werkzeug's
 
 
 def _answer_health(start_response: StartResponse, server: Server) -> list[bytes]:

@@ -363,8 +363,9 @@ class SocketTransport(Transport):
     """A WebSocket over a socket that is connected and has done its handshake.
 
     Args:
-        sock: The socket, owned.
-        client: This end is the client.
+        sock: The socket.
+        client: This end is the client, and owns the socket. A server's is for its HTTP server to
+            close: gunicorn, for one, counts its connections wrong if it finds it closed.
         received: Bytes that were read from the socket already.
 
     Raises:
@@ -491,7 +492,8 @@ class SocketTransport(Transport):
                 if self._ended is None:
                     self._ended = TransportClosed(1006, "closed here")
             self._stream.shutdown()
-            self._stream.close()
+            if self._client:
+                self._stream.close()
             self._receive_lock.release()
 
     def hung_up(self) -> bool:
