@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -698,3 +699,45 @@ def test_drain_waits_for_sessions() -> None:
             with Task(server.drain, SECONDS) as draining:
                 process.stdin.close()  # the end-of-file character, which ends cat
                 assert draining.result() is True
+
+
+# The memory for outputs
+
+PRINT_AS_ASKED = 'while read n; do head -c "$n" /dev/zero; done'
+
+
+@pytest.mark.parametrize("tty", [False, True], ids=["pipes", "terminal"])
+def test_outputs_of_every_size_after_each_other(tty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_IDLE_AFTER", 0.0)
+    script = f"stty raw -echo; echo; {PRINT_AS_ASKED}" if tty else f"echo; {PRINT_AS_ASKED}"
+    command = sh(script, tty=tty, stdin=True)
+    with listening() as at, connect(at.url) as execer, execer.start(command) as started:
+        assert started.stdout.readline() == b"\n"
+        for size in (1, 4077, 4078, 4079, 1, 100_000, 4077, 63_982, 200_000, 1, 4096):
+            started.stdin.write(b"%d\n" % size)
+            started.stdin.flush()
+            assert started.stdout.read(size) == bytes(size)
+
+
+def test_an_output_that_has_become_silent_keeps_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "_IDLE_AFTER", 0.05)
+
+    def memory() -> int:
+        """What the server's code has allocated, in bytes."""
+        only = tracemalloc.Filter(True, server.__file__)
+        snapshot = tracemalloc.take_snapshot().filter_traces([only])
+        return sum(entry.size for entry in snapshot.statistics("filename"))
+
+    tracemalloc.start()
+    try:
+        command = sh(PRINT_AS_ASKED, stdin=True)
+        with listening() as at, connect(at.url) as execer, execer.start(command) as started:
+            for size in (100_000, 100_000):
+                started.stdin.write(b"%d\n" % size)
+                started.stdin.flush()
+                assert started.stdout.read(size) == bytes(size)
+                eventually(lambda: memory() < 50_000, "the memory to be given back")
+    finally:
+        tracemalloc.stop()

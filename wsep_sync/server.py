@@ -68,6 +68,11 @@ _LAST_INPUT_WAIT = 0.5
 # it up.
 _MOST_EARLY = 16
 
+# Bytes of memory that an output which says little is read into; and after how many seconds of
+# silence one that said much gives back what it had besides.
+_IDLE_BUFFER = 4096
+_IDLE_AFTER = 1.0
+
 # How much input may wait for a command that does not read it. Clients that use marks never send
 # more than this without an answer.
 _STDIN_LIMIT = 1 << 20
@@ -478,15 +483,20 @@ class _Connection:
 
     def _send_output(self, name: str, header: bytes, file: io.BufferedReader) -> None:
         raw = file.raw
+        # Only a session's client has an output that cannot be asked.
+        ready: Callable[[float], bool] = getattr(raw, "ready", lambda _: False)
         # The header stands in front of where the output is read to: nothing is copied.
-        message = memoryview(bytearray(MAX_MESSAGE))
-        message[: len(header)] = header
-        body = message[len(header) :]
+        message = small = _with_room(header, _IDLE_BUFFER)
         self._sent[name] = 0
         try:
-            while count := raw.readinto(body):
+            while count := raw.readinto(message[len(header) :]):
                 self._transport.send(message[: len(header) + count])
                 self._sent[name] += count
+                if len(header) + count == len(message):
+                    if message is small:
+                        message = _with_room(header, MAX_MESSAGE)
+                elif message is not small and not ready(_IDLE_AFTER):
+                    message = small
         except TransportClosed:
             return  # the receiving thread sees it too, and ends the command
         except (WsepError, OSError):
@@ -616,6 +626,13 @@ class _Connection:
             args=list(command.args) if self._options.log_arguments else None,
             **fields,
         )
+
+
+def _with_room(header: bytes, size: int) -> memoryview:
+    """Return memory that begins with the header."""
+    message = memoryview(bytearray(size))
+    message[: len(header)] = header
+    return message
 
 
 def _type(message: object) -> str:
