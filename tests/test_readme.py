@@ -3,54 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
-import signal
-import socket
-import subprocess
-import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from helpers import SECONDS, listening
-from programs import environment
+from documents import Block, blocks, fill, run_python, serve, shell, variables
+from helpers import listening
 
 from wsep_sync import Command, Server, connect
 
 README = Path(__file__).parent.parent / "README.md"
 
 
-class Block(NamedTuple):
-    language: str
-    code: str
-
-
-def blocks(language: str) -> list[Block]:
-    found = re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-    return [Block(*match) for match in found if match[0] == language]
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A directory that holds what the examples need, `make` among it."""
-    (tmp_path / "project").mkdir()
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "file").write_text("a file\n")
-    (tmp_path / "there").mkdir()
-    (tmp_path / "bin").mkdir()
-    make = tmp_path / "bin" / "make"
-    make.write_text('#!/bin/sh\necho "made $1 in $PWD"\n')
-    make.chmod(0o755)
-    return tmp_path
-
-
-def variables(place: Path, **more: str) -> dict[str, str]:
-    scripts = sysconfig.get_path("scripts")
-    return environment(PATH=f"{place}/bin:{scripts}:{os.environ['PATH']}", **more)
+    return fill(tmp_path)
 
 
 # The program that is shown, by a part of it, and what it prints.
@@ -65,7 +34,9 @@ PRINTED = {
 }
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.code.split("\n")[-2])
+@pytest.mark.parametrize(
+    "block", blocks(README, "python"), ids=lambda block: block.code.split("\n")[-2]
+)
 def test_python(block: Block, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "serve_forever" in block.code:
         serve(block.code)
@@ -74,67 +45,12 @@ def test_python(block: Block, place: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(printed) == 1, "say above what this prints"
     monkeypatch.chdir(place)  # where the server's commands run
     with listening() as listener:
-        code = re.sub(r'"wss?://[^"]*"', f'"{listener.url}"', block.code)
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code],
-            capture_output=True,
-            text=True,
-            env=variables(place),
-            timeout=SECONDS,
-            check=False,
-        )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(printed[0], done.stdout, re.DOTALL), done.stdout
-
-
-def serve(code: str) -> None:
-    """Run a program that serves until Ctrl-C, and have it run a command."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
-    assert code.count("8080") == 1
-    # That it listens is not printed; the connection itself tells.
-    code = code.replace("8080", str(port)).replace(
-        "    listener.serve_forever()", "    print(flush=True)\n    listener.serve_forever()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            assert process.stdout.readline() == b"\n", process.stderr.read()
-            with (
-                connect(f"ws://127.0.0.1:{port}") as execer,
-                execer.start(Command("echo", ["served"])) as command,
-            ):
-                assert command.stdout.read() == b"served\n"
-            process.send_signal(signal.SIGINT)
-            process.wait(SECONDS)
-            assert process.stderr.read().endswith(b"KeyboardInterrupt\n")
-        finally:
-            process.kill()
-
-
-def shell(command: str, place: Path, **more: str) -> str:
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command],
-        cwd=place,
-        input="exit\n",  # for a shell
-        capture_output=True,
-        text=True,
-        env=variables(place, **more),
-        timeout=SECONDS,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), command
-    return done.stdout
+        out = run_python(block.code, listener.url, place)
+    assert re.fullmatch(printed[0], out, re.DOTALL), out
 
 
 def shell_lines() -> list[str]:
-    return [line for block in blocks("sh") for line in block.code.splitlines()]
+    return [line for block in blocks(README, "sh") for line in block.code.splitlines()]
 
 
 def test_the_command_for_a_fresh_machine(place: Path) -> None:
@@ -154,7 +70,7 @@ def session(url: str, id: str) -> Iterator[None]:
 
 
 def test_the_command_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = [block for block in blocks("sh") if "wsep-sync serve" in block.code]
+    (block,) = [block for block in blocks(README, "sh") if "wsep-sync serve" in block.code]
     lines = [shlex.split(line, comments=True) for line in block.code.splitlines()]
     assert lines[:2] == [
         ["wsep-sync", "serve", "--port", "8080"],
