@@ -8,7 +8,7 @@ commands, terminals, sessions that are left and come back to, two clients on one
 kills, connections that break, clients that do not read, commands that do not read. The outcome of
 each is checked, and the first that is not as it should be fails the run.
 
-The time is cut into five parts. Each begins with all clients beginning sessions at once, and ends
+The time is cut into three parts. Each begins with all clients beginning sessions at once, and ends
 with an idle server: then its threads, descriptors, children and sessions have to be what they were
 before the first client came, and this process's threads and descriptors as well.
 
@@ -39,7 +39,7 @@ from watched import Stock, WatchedServer, settled, watched_server
 
 from wsep_sync import Command, ExitError, Process, StartError, TimeoutExpired, connect, run, spawn
 
-PARTS = 5
+PARTS = 3
 
 # How many a client keeps.
 SESSIONS = 3

@@ -80,7 +80,7 @@ def test_memory_may_grow_by_so_much(
     grown: float, verdict: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Asked for at the start, by each part, and by the line that is printed then.
-    sizes = iter([1000, *[1000, 1000] * 4, round(1000 * grown), 0])
+    sizes = iter([1000, *[1000, 1000] * (soak.PARTS - 1), round(1000 * grown), 0])
     monkeypatch.setattr(soak, "ACTIONS", {do_nothing: 1})
     monkeypatch.setattr(WatchedServer, "resident", lambda _: next(sizes))
     assert soak.soak(0, 1, 1) is verdict
