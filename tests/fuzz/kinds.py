@@ -30,8 +30,8 @@ _AGAINST_SERVER: dict[str, Callable[[WatchedServer], Check]] = {
 # Between two looks at what the server holds.
 _BATCH = 2000
 
-# How much more memory the server may hold after the last case than after the first quarter of
-# them, in bytes: a hundred for each of 20,000 cases.
+# How much more memory the server may hold after the last case than after the first half of them,
+# in bytes: a hundred for each of 20,000 cases. It comes and goes by a quarter of that.
 _SERVER_MAY_GROW = 2 << 20
 
 # The same of a client: bytes from malloc and blocks of Python's own that are in use, which are
@@ -53,8 +53,8 @@ def run_kind(kind: str, seed: int, numbers: Sequence[int]) -> int:
     return _run_against_server(kind, seed, numbers)
 
 
-def _quarter(numbers: Sequence[int]) -> int:
-    return max(1, len(numbers) // 4)
+def _half(numbers: Sequence[int]) -> int:
+    return max(1, len(numbers) // 2)
 
 
 def _run_against_server(kind: str, seed: int, numbers: Sequence[int]) -> int:
@@ -70,20 +70,20 @@ def _run_against_server(kind: str, seed: int, numbers: Sequence[int]) -> int:
             server.probe()
             server.settled(idle)
 
-        first = _quarter(numbers)
+        first = _half(numbers)
         run(numbers[:first])
         before = server.resident()
         for start in range(first, len(numbers), _BATCH):
             run(numbers[start : start + _BATCH])
         after = server.resident()
-        say(f"{kind}: the server's resident bytes: {before} after a quarter, {after} at the end")
+        say(f"{kind}: the server's resident bytes: {before} after half, {after} at the end")
         assert after - before < _SERVER_MAY_GROW, "the server's memory has grown"
     return done
 
 
 def _run_clients(seed: int, numbers: Sequence[int]) -> int:
     idle = Stock.of(os.getpid())
-    first = _quarter(numbers)
+    first = _half(numbers)
     done = run_cases("clients", seed, numbers[:first], clients.check)
     before = _in_use()
     done += run_cases("clients", seed, numbers[first:], clients.check)
@@ -92,7 +92,7 @@ def _run_clients(seed: int, numbers: Sequence[int]) -> int:
         f"the client to hold {idle} again",
     )
     after = _in_use()
-    say(f"clients: bytes and blocks in use: {before} after a quarter, {after} at the end")
+    say(f"clients: bytes and blocks in use: {before} after half of the cases, {after} at the end")
     assert after[0] - before[0] < _CLIENT_MAY_GROW, "more bytes are in use"
     assert after[1] - before[1] < _CLIENT_MAY_GROW_BLOCKS, "more blocks are in use"
     return done
