@@ -281,12 +281,43 @@ def test_typing_while_there_are_no_more_threads(user: tuple[str, ...]) -> None:
     ):
         read_until(process.stdout, b"ready\r\n")
         limited = Limited(url, server.pid, user)
-        # One more for the connection's input, and none for the session's.
-        with limited.lowered("nproc", limited.processes(1)):
+        with limited.lowered("nproc", limited.processes(0)):
             process.stdin.raw.write(b"text\n")
+            assert rest(process.stdout) == (b"got text\r\n", True)
+        assert status(process) == 3
+
+
+def test_input_that_has_to_wait_while_there_are_no_more_threads(
+    user: tuple[str, ...], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    # Until somebody writes to the FIFO, nothing is read from the terminal.
+    part = 'read -r line < "$1"; head -c 500000 | wc -c'
+    script = f"stty raw -echo; echo ready; {part}; {part}; exit 3"
+    command = session("s", "sh", "-c", script, "sh", str(tmp_path / "fifo"))
+
+    def threads() -> int:
+        return len(os.listdir(f"/proc/{server.pid}/task"))
+
+    with (
+        server_process() as (url, server),
+        connect(url, timeout=SECONDS) as execer,
+        execer.start(command) as process,
+    ):
+        read_until(process.stdout, b"ready\n")
+        before = threads()
+        process.stdin.raw.write(bytes(500_000))
+        eventually(lambda: threads() == before + 2, "the connection's and the session's")
+        (tmp_path / "fifo").write_text("go\n")
+        read_until(process.stdout, b"500000\n")
+        eventually(lambda: threads() == before + 1, "the connection's, which stays")
+        limited = Limited(url, server.pid, user)
+        with limited.lowered("nproc", limited.processes(0)):
+            process.stdin.raw.write(bytes(500_000))
             with pytest.raises(TimeoutError):
                 process.wait(0.1)
-        assert rest(process.stdout) == (b"got text\r\n", True)
+        (tmp_path / "fifo").write_text("go\n")
+        assert rest(process.stdout) == (b"500000\n", True)
         assert status(process) == 3
 
 

@@ -347,8 +347,8 @@ class _Connection:
 
     The thread that serves receives and dispatches. Each output has a thread that sends it; the
     last of them to see its end waits for the command and sends the exit status. Input has a
-    thread once there is some, so that a command that does not read cannot hide what else the
-    client says. All of them end before :meth:`run` returns.
+    thread once the command does not take it at once, so that one that does not read cannot hide
+    what else the client says. All of them end before :meth:`run` returns.
     """
 
     def __init__(
@@ -360,6 +360,7 @@ class _Connection:
         self._process: Process | None = None
         self._command: Command | None = None
         self._stdin: _StdinQueue | None = None
+        self._stdin_has_thread = False
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()  # guards _outputs
         self._outputs = 0  # that have not ended yet
@@ -537,19 +538,18 @@ class _Connection:
             self._queue_input(body)
 
     def _queue_input(self, item: _Input) -> None:
-        stdin = self._input()
-        while not stdin.put(item):
+        if self._stdin is None:
+            assert self._process is not None
+            self._stdin = _StdinQueue(self._process, self._transport)
+        while not self._stdin.put(item):
             # The command does not read, and this client sends on. Nothing more is received until
             # it does; but the end of the connection must not wait for that.
             if self._failure is not None or self._transport.hung_up():
                 raise TransportClosed(1006, "the client has gone")
-
-    def _input(self) -> _StdinQueue:
-        if self._stdin is None:
-            assert self._process is not None
-            self._stdin = _StdinQueue(self._process, self._transport)
+        if self._stdin.waits and not self._stdin_has_thread:
+            self._stdin_has_thread = True
+            # Ends when the queue is closed, after the process is.
             self._run(self._stdin.write_all, name="wsep-stdin")
-        return self._stdin
 
     @staticmethod
     def _signal(process: Process, number: int) -> None:
@@ -649,25 +649,40 @@ _SMALL = 4096
 
 
 class _StdinQueue:
-    """Input on its way to a command, with a bound, and the thread's work of writing it."""
+    """Input on its way to a command: what the command does not take at once waits here, bounded.
+
+    Args:
+        process: Gets it.
+        transport: Marks are sent back over it, when all before them is written.
+    """
 
     def __init__(self, process: Process, transport: Transport) -> None:
         self._file = process.stdin
+        self._write_now: Callable[[Buffer], int] | None = getattr(self._file.raw, "write_now", None)
         self._transport = transport
         # Guards everything below.
         self._changed = threading.Condition()
         self._items: deque[_Input] = deque()
         self._size = 0  # of what has not been written
         self._ended = False  # the end is among the items, or was
+        self._broken = False  # the command has closed its input: what still comes is dropped
         self._closed = False
 
     def put(self, item: _Input) -> bool:
-        """Append input, a mark, or ``None`` for the end; False if there was no room for 0.5 s."""
+        """Write input, or append it, a mark, or ``None`` for the end.
+
+        Returns:
+            False if there was no room for 0.5 s.
+        """
         with self._changed:
             if item is None:
                 if self._ended:
                     return True
                 self._ended = True
+            if isinstance(item, _BUFFERS):
+                item = self._without_written(item)
+                if not len(item):
+                    return True
             size = _input_size(item)
             while size and self._size + size > _STDIN_LIMIT + MAX_MESSAGE and not self._closed:
                 if not self._changed.wait(0.5):
@@ -683,6 +698,21 @@ class _StdinQueue:
             self._changed.notify_all()
         return True
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is something for :meth:`write_all` to do."""
+        return bool(self._items)
+
+    def _without_written(self, data: Buffer) -> Buffer:
+        """Write what the command takes at once; return the rest. Requires holding the lock."""
+        if self._write_now is None or self._size or self._ended or self._broken:
+            return data
+        try:
+            return memoryview(data)[self._write_now(data) :]
+        except (OSError, ValueError):
+            self._broken = True
+            return b""
+
     def drain(self, timeout: float) -> None:
         """Block until all is written, for ``timeout`` seconds at most."""
         with self._changed:
@@ -695,7 +725,7 @@ class _StdinQueue:
             self._changed.notify_all()
 
     def write_all(self) -> None:
-        broken = False  # the command has closed its input: what still comes is dropped
+        """Write what is put in, until the queue is closed."""
         while True:
             with self._changed:
                 while not self._items and not self._closed:
@@ -705,17 +735,17 @@ class _StdinQueue:
                 item = self._items.popleft()
             try:
                 if item is None:
-                    if not broken:
-                        broken = True
+                    if not self._broken:
+                        self._broken = True
                         self._file.close()
                 elif isinstance(item, StdinMark):
                     self._transport.send(item.encode())
-                elif not broken:
+                elif not self._broken:
                     self._file.raw.write(item)
             except TransportClosed:
                 pass  # for the thread that receives to see; what has come is still to be written
             except (OSError, ValueError):
-                broken = True
+                self._broken = True
             with self._changed:
                 self._size -= _input_size(item)
                 self._changed.notify_all()

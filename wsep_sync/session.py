@@ -178,7 +178,7 @@ class Session:
         self._ended = False  # the command has, and its output is about to
         self._reason = ""  # why it was ended, if it was
         self._input: deque[bytes | None] = deque()  # None is the end of the file
-        self._input_size = 0  # in bytes, with what is being written
+        self._input_size = 0  # in bytes, with what is being written; an end of the file is one
         self._input_changed = threading.Condition(self._lock)
         self._writing = False  # there is a thread that writes the input
         self._deaf = False  # the command has left its terminal, and takes no input any more
@@ -394,10 +394,7 @@ class Session:
                     or self._state is State.DONE
                 )
             )
-            if not client.attached:
-                raise BrokenPipeError(errno.EPIPE, "this client has left the session")
-            if self._deaf or self._state is State.DONE:
-                raise BrokenPipeError(errno.EPIPE, "the command has ended")
+            self._check_takes_input(client)
             self._active = time.time()
             start = self._put_input(data)
         while start and not self._start_writing():
@@ -414,11 +411,55 @@ class Session:
                 )
                 self._writing = self._writing or start
 
+    def _write_now(self, client: _Client, data: ReadableBuffer) -> int:
+        """Write a client's input if none waits; return how many bytes were taken, perhaps none.
+
+        What is typed mostly goes this way, without the input's thread, which gets what the
+        terminal does not take now: what came together stays together.
+        """
+        view = memoryview(data).cast("B")
+        if client.read_only:
+            return len(view)
+        with self._lock:
+            self._check_takes_input(client)
+            # What is being written is counted as well.
+            if self._input_size or self._process is None:
+                return 0
+            write_now = getattr(self._process.stdin.raw, "write_now", None)
+            if write_now is None:  # on a server further on
+                return 0
+            self._active = time.time()
+            try:
+                written = int(write_now(view))
+            except (OSError, ValueError) as error:
+                self._deaf = True
+                raise BrokenPipeError(errno.EPIPE, "the command has ended") from error
+            if written == len(view):
+                return written
+            rest = bytes(view[written:])
+            start = self._put_input(rest)
+        if start and not self._start_writing():
+            with self._lock:
+                if self._input_size == len(rest):
+                    # Nobody else has come since: whoever writes is held up, as in _write.
+                    self._input.clear()
+                    self._input_size = 0
+                    return written
+        return len(view)
+
+    def _check_takes_input(self, client: _Client) -> None:
+        """Raise what says why not; requires holding the lock."""
+        assert self._lock.locked()
+        if not client.attached:
+            raise BrokenPipeError(errno.EPIPE, "this client has left the session")
+        if self._deaf or self._ended or self._state is State.DONE:
+            raise BrokenPipeError(errno.EPIPE, "the command has ended")
+
     def _put_input(self, data: bytes | None) -> bool:
         """Append to the input; return whether to start its thread. Requires holding the lock."""
         assert self._lock.locked()
         self._input.append(data)
-        self._input_size += len(data or b"")
+        self._input_size += 1 if data is None else len(data)
         self._input_changed.notify_all()
         start, self._writing = not self._writing, True
         return start
@@ -461,7 +502,7 @@ class Session:
                     self._input_changed.notify_all()
                 return
             with self._lock:
-                self._input_size -= len(data or b"")
+                self._input_size -= 1 if data is None else len(data)
                 self._input_changed.notify_all()
 
     # The end
@@ -483,7 +524,8 @@ class Session:
                 break
         # The terminal may be held open by a job that was left in the background. Without its
         # shell, that is no session any more: what is there is read, and no more waited for.
-        self._ended = True
+        with self._lock:  # so that nobody writes, or begins to
+            self._ended = True
         process.close()
         reader.join()
         streams.close_quietly(process.stdin)
@@ -780,6 +822,13 @@ class _ClientInput(io.RawIOBase):
         for start in range(0, len(view), _INPUT_PIECE):
             client._session._write(client, bytes(view[start : start + _INPUT_PIECE]))
         return len(view)
+
+    def write_now(self, data: ReadableBuffer, /) -> int:
+        """Write as much as is taken without blocking; return how many bytes, perhaps none."""
+        client = self._client
+        if client is None:
+            raise ValueError("write to closed file")
+        return client._session._write_now(client, data)
 
     def close(self) -> None:
         client, self._client = self._client, None

@@ -200,17 +200,31 @@ class DescriptorWriter(_Descriptor):
                 rest = rest[: select.PIPE_BUF]
                 if not self._wait(WRITE):
                     _broken()
-            try:
-                written += os.write(self._fd, rest)
-            except BlockingIOError:
-                if not self._wait(WRITE):
-                    _broken()
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                # EIO: the terminal has no process any more.
-                raise BrokenPipeError(error.errno, "the command has ended") from error
+            count = self._write_once(rest)
+            if not count and not self._wait(WRITE):
+                _broken()
+            written += count
         return written
+
+    def write_now(self, data: ReadableBuffer, /) -> int:
+        """Write as much as is taken without blocking; return how many bytes, perhaps none."""
+        self._check_open()
+        if self._blocking:
+            return 0
+        if self._terminal and _left(self._fd):
+            _broken("the command has ended")
+        return self._write_once(data)
+
+    def _write_once(self, data: ReadableBuffer) -> int:
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # EIO: the terminal has no process any more.
+            raise BrokenPipeError(error.errno, "the command has ended") from error
 
     def send_eof(self) -> None:
         """Write the end-of-file character of a terminal; on a pipe, closing is the only way."""
