@@ -124,7 +124,9 @@ class _Handshake:
     """The socket, as the library sees it while it shakes hands.
 
     The library reads the answer's head one byte at a time, each with a timeout of its own. Here
-    they come out of a buffer, and one deadline holds for all.
+    they come out of a buffer, one deadline holds for all, and what stands before the end of a line
+    comes as one byte: the library looks for nothing but that end. It would be a third of what
+    connecting costs.
     """
 
     def __init__(
@@ -153,6 +155,8 @@ class _Handshake:
         if not self.received:
             self._hurry()
             self.received = self.socket.recv(_RECEIVE_BUFFER)
+        if size == 1:
+            size = len(self.received.partition(b"\n")[0]) or 1
         taken, self.received = self.received[:size], self.received[size:]
         return taken
 
