@@ -60,8 +60,9 @@ def waited(driver: Chrome, condition: Callable[[], _Result], what: str) -> _Resu
 
 def npm_install(directory: Path) -> None:
     """Install what the lock file in a directory names."""
+    options = "--no-audit --no-fund --ignore-scripts --prefer-offline --fetch-retries=5"
     subprocess.run(
-        [_program("npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"],
+        [_program("npm"), "ci", *options.split()],
         cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

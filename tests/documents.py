@@ -58,7 +58,7 @@ def run_python(code: str, url: str, place: Path) -> str:
         timeout=SECONDS,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
 
 
@@ -106,5 +106,5 @@ def shell(command: str, place: Path, **more: str) -> str:
         timeout=SECONDS,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, ""), command
+    assert (done.returncode, done.stderr) == (0, ""), (command, done.stderr)
     return done.stdout
