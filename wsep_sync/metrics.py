@@ -9,12 +9,13 @@ import errno
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .errors import ConnectError, StartOSError, TransportClosed, WsepError
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+    from prometheus_client.registry import Collector
 
 __all__ = ["Histogram", "Metrics", "exposition", "failure_reason"]
 
@@ -97,16 +98,25 @@ def exposition(metrics: Metrics) -> tuple[str, bytes]:
         ImportError: prometheus_client, the extra ``metrics``, is not there.
     """
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-    from prometheus_client.registry import Collector
-
-    class Snapshot(Collector):
-        def collect(self) -> Iterator[Metric]:
-            return _families(metrics)
 
     # Not the library's own registry, which is the program's that embeds the server.
     registry = CollectorRegistry()
-    registry.register(Snapshot())
+    registry.register(cast("Collector", _Snapshot(metrics)))
     return CONTENT_TYPE_LATEST, generate_latest(registry)
+
+
+class _Snapshot:
+    """What the registry calls for numbers.
+
+    No subclass of the library's Collector: that would have to be made in each call, as the library
+    is imported there, and classes are dropped by the garbage collector alone.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        return _families(self._metrics)
 
 
 def _families(metrics: Metrics) -> Iterator[Metric]:
