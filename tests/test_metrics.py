@@ -174,7 +174,7 @@ def test_metrics_of_commands() -> None:
             process.stdin.close()
             assert process.stdout.read() == b"12345"
             # It went this way already, though the connection may be open yet.
-            assert numbers(server)["wsep_bytes_total out"] >= 5
+            eventually(lambda: numbers(server)["wsep_bytes_total out"] >= 5, "what was sent")
             with pytest.raises(ExitError):
                 process.wait()
         with pytest.raises(FileNotFoundError):
