@@ -134,7 +134,10 @@ class _Handshake:
     ) -> None:
         self._deadline = time.monotonic() + timeout
         self.received = b""
-        self.socket = socket.create_connection((host, port), timeout)
+        # As bytes, it is looked up without the codec for international names, whose import takes a
+        # millisecond.
+        address: Any = host.encode() if host.isascii() else host
+        self.socket = socket.create_connection((address, port), timeout)
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
