@@ -484,14 +484,15 @@ def soak(seconds: float, clients: int, seed: int) -> bool:
     say(f"{clients} clients, {seconds:g} seconds, seed {seed}")
     with watched_server() as server:
         soaking = Soak(server, clients, seed)
-        say(f"before: {describe(server)}")
+        say(f"before: {describe(server, server.resident())}")
         memory = []
         for number in range(PARTS):
             soaking.part(number, seconds / PARTS)
             if soaking.failures:
                 break
             memory.append(server.resident())
-            say(f"part {number}: {soaking.counts.total()} actions, then {describe(server)}")
+            holds = describe(server, memory[-1])
+            say(f"part {number}: {soaking.counts.total()} actions, then {holds}")
         else:
             grown = memory[-1] / memory[0] - 1
             say(f"resident memory: {grown:+.2%} since part 0")
@@ -505,12 +506,12 @@ def soak(seconds: float, clients: int, seed: int) -> bool:
     return not soaking.failures
 
 
-def describe(server: WatchedServer) -> str:
+def describe(server: WatchedServer, resident: int) -> str:
     """Return what the server holds, in numbers."""
     stock = server.stock()
     return (
         f"{stock.threads} threads, {stock.descriptors} descriptors, {stock.children} children, "
-        f"{len(server.sessions())} sessions, {server.resident()} bytes resident"
+        f"{len(server.sessions())} sessions, {resident} bytes resident"
     )
 
 

@@ -79,8 +79,8 @@ def test_what_it_finds(
 def test_memory_may_grow_by_so_much(
     grown: float, verdict: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Asked for at the start, by each part, and by the line that is printed then.
-    sizes = iter([1000, *[1000, 1000] * (soak.PARTS - 1), round(1000 * grown), 0])
+    # At the start, and after each part.
+    sizes = iter([900, *[1000] * (soak.PARTS - 1), round(1000 * grown)])
     monkeypatch.setattr(soak, "ACTIONS", {do_nothing: 1})
     monkeypatch.setattr(WatchedServer, "resident", lambda _: next(sizes))
     assert soak.soak(0, 1, 1) is verdict
