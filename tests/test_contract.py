@@ -100,7 +100,7 @@ PROGRAMS = Programs()
 
 
 def over(name: str) -> Callable[[], RemoteExecer]:
-    return lambda: connect(PROGRAMS.url(name))
+    return lambda: connect(PROGRAMS.url(name), timeout=SECONDS)
 
 
 EXECERS: dict[str, Callable[[], AbstractContextManager[Execer]]] = {

@@ -116,7 +116,7 @@ def test_sessions_are_spread_and_found(fleet: Any, execer: RemoteExecer) -> None
 def test_two_clients_of_one_session(fleet: Any, execer: RemoteExecer) -> None:
     command = example.session("shared")
     with (
-        connect(fleet.url, session_id="shared") as other,
+        connect(fleet.url, session_id="shared", timeout=SECONDS) as other,
         execer.start(command) as one,
         other.start(command) as two,
     ):

@@ -102,7 +102,10 @@ def test_another_origin(server: Program) -> None:
 
 def test_health_and_metrics() -> None:
     with gunicorn() as server:
-        with connect(server.url) as execer, execer.start(Command("cat", stdin=True)):
+        with (
+            connect(server.url, timeout=SECONDS) as execer,
+            execer.start(Command("cat", stdin=True)),
+        ):
             status, text = get(server, "/healthz")
             assert (status, json.loads(text)["connections"]) == (200, 1)
         status, text = get(server, "/metrics")
@@ -111,7 +114,7 @@ def test_health_and_metrics() -> None:
 
 
 def test_other_routes_of_a_flask_application() -> None:
-    with flask_sock() as server, connect(server.url) as execer:
+    with flask_sock() as server, connect(server.url, timeout=SECONDS) as execer:
         with execer.start(Command("cat", stdin=True)):
             assert get(server, "/") == (200, "Commands are run at /exec.\n")
             assert get(server, "/", Origin="http://attacker.example")[0] == 403
@@ -119,7 +122,7 @@ def test_other_routes_of_a_flask_application() -> None:
 
 
 def test_threads_are_free_again() -> None:
-    with gunicorn("--threads", "2") as server, connect(server.url) as execer:
+    with gunicorn("--threads", "2") as server, connect(server.url, timeout=SECONDS) as execer:
         for _ in range(5):
             with execer.start(Command("true")) as process:
                 process.wait(SECONDS)
@@ -133,7 +136,7 @@ def test_gunicorn_that_is_told_to_end(number: int) -> None:
     # As it is by itself, it would wait for so long, and then kill the server of the commands.
     with (
         gunicorn("--graceful-timeout", "600") as server,
-        connect(server.url) as execer,
+        connect(server.url, timeout=SECONDS) as execer,
         execer.start(sh("echo $$; exec sleep 1000")) as plain,
         execer.start(sh("stty -echo; echo $$; exec cat", tty=True, id="work")) as session,
     ):

@@ -160,7 +160,7 @@ def session(id: str) -> Command:
 
 def main() -> None:
     ids = [f"job-{number}" for number in range(12)]
-    with Fleet() as fleet, connect(fleet.url) as execer:
+    with Fleet() as fleet, connect(fleet.url, timeout=30) as execer:
         commands = Counter(server_of_a_command(execer) for _ in range(12))
         print("12 commands:", *(f"{commands[name]} on {name}," for name in NAMES))
 
@@ -180,7 +180,7 @@ def main() -> None:
         with execer.start(session(lost)) as process:
             fleet.kill("three")
             try:
-                process.wait(10)
+                process.wait(30)
             except ExitMissing as error:
                 print(f"three is killed: {lost}: {error}")
         began = time.monotonic()
