@@ -232,10 +232,12 @@ def nginx(directory: Path, upstream: int, port: int) -> list[str | Path]:
     return command
 
 
+# Caddy has a certificate authority of its own, used or not, which it would have the system trust.
 CADDY = """
 {{
     admin off
     auto_https off
+    skip_install_trust
     storage file_system {directory}/storage
 }}
 """
