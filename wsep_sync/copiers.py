@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol, cast
 from .errors import OutputUnread, WsepError
 from .messages import MAX_BODY
 from .process import Process
-from .streams import close_quietly
+from .streams import close_quietly, wait_a_while
 from .wakeup import READ, WRITE, Wakeup, wait_for
 
 __all__ = ["Collector", "Feeder", "InputCopier", "OutputCopier", "remaining"]
@@ -75,10 +75,13 @@ class OutputCopier:
 
         An output may live on after its command: whoever the command left behind has it too.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            return self._changed.wait_for(
-                lambda: self._ended or not (self._busy or self._raw.ready(0)), timeout
-            )
+            while not self._ended and (self._busy or self._raw.ready(0)):
+                if remaining(deadline) == 0:
+                    return False
+                wait_a_while(self._changed, remaining(deadline))
+            return True
 
     def _copy(self) -> None:
         buffer = memoryview(bytearray(_READ_SIZE))

@@ -47,7 +47,7 @@ from .local import LocalExecer
 from .messages import Command
 from .prelude import Prelude
 from .process import CLOSE_GRACE, Execer, Process
-from .streams import PipeReader, close_quietly
+from .streams import PipeReader, close_quietly, wait_a_while
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, StrOrBytesPath
@@ -592,8 +592,9 @@ class Popen(Generic[AnyStr]):
         if mine is not None:
             mine.run(deadline)
         for job in jobs:
-            if not job.done.wait(remaining(deadline)):
-                raise TimeoutError("streams are still open")
+            while not wait_a_while(job.done, remaining(deadline)):
+                if remaining(deadline) == 0:
+                    raise TimeoutError("streams are still open")
 
     def _interrupted(self, deadline: float | None) -> None:
         """Ctrl-C: let the command end by itself for a moment, once."""
@@ -676,7 +677,8 @@ class Popen(Generic[AnyStr]):
                 # Somebody whom the command left behind may hold the streams.
                 self.process.close()
                 for job in jobs:
-                    job.done.wait()
+                    while not wait_a_while(job.done):
+                        pass
 
     def __del__(self) -> None:
         if getattr(self, "_process", None) is None:

@@ -338,7 +338,7 @@ class RemoteInput(io.RawIOBase):
         mark = 0
         with self._changed:
             while self._marks and self._sent - self._taken >= _STDIN_WINDOW and not self._ended:
-                self._changed.wait()
+                streams.wait_a_while(self._changed)
             if self._ended:
                 raise BrokenPipeError(errno.EPIPE, "the command has ended")
             self._sent += len(piece)

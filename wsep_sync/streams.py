@@ -37,12 +37,16 @@ __all__ = [
     "close_quietly",
     "empty_reader",
     "no_writer",
+    "wait_a_while",
 ]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
 #: How many bytes of an output are kept while nobody reads it.
 DEFAULT_LIMIT = 1 << 20
+
+# Seconds until a signal is acted on that came at the worst moment.
+_SIGNALS_WAIT = 1.0
 
 # For how long after a reader has gone what arrives may have been on the way before.
 _IN_FLIGHT = 0.25
@@ -240,6 +244,23 @@ class DescriptorWriter(_Descriptor):
                 super().close()
 
 
+def wait_a_while(
+    waitable: threading.Condition | threading.Event, timeout: float | None = None
+) -> bool:
+    """Block until there is a notification, or for no particular time; ask again then.
+
+    In the main thread that is a second at most. Python acts on signals there, and one that comes
+    when it is just about to block for a lock, or for its turn to do so, would have to wait until
+    it has got it: a Ctrl-C might be lost.
+
+    Returns:
+        What the wait of a condition or an event does.
+    """
+    if threading.current_thread() is threading.main_thread():
+        timeout = _SIGNALS_WAIT if timeout is None else min(timeout, _SIGNALS_WAIT)
+    return waitable.wait(timeout)
+
+
 class BoundedPipe:
     """A pipe in memory with a limit, between a thread that receives and the readers.
 
@@ -285,7 +306,7 @@ class BoundedPipe:
             ):
                 if self._full_since is None:
                     self._full_since = time.monotonic()
-                self._writable.wait()
+                wait_a_while(self._writable)
             self._full_since = None
             if not (self._reader_gone or self._ended):
                 self._chunks.append(memoryview(data))
@@ -345,7 +366,7 @@ class BoundedPipe:
                     if self._error is not None and not self._reader_gone:
                         raise copy_error(self._error)
                     return 0
-                self._readable.wait()
+                wait_a_while(self._readable)
             done = 0
             while done < room and self._chunks:
                 chunk = self._chunks[0]
@@ -365,11 +386,15 @@ class BoundedPipe:
 
     def ready(self, timeout: float | None) -> bool:
         """Block until :meth:`readinto` would not, for at most ``timeout`` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             self._ever_read = True
-            return self._readable.wait_for(
-                lambda: bool(self._chunks) or self._reader_gone or self._ended, timeout
-            )
+            while not (self._chunks or self._reader_gone or self._ended):
+                rest = None if deadline is None else deadline - time.monotonic()
+                if rest is not None and rest <= 0:
+                    return False
+                wait_a_while(self._readable, rest)
+            return True
 
     def read_all(self) -> bytes:
         """Block until the end; return all there was."""
@@ -383,7 +408,7 @@ class BoundedPipe:
                 self._writable.notify()
                 if self._reader_gone or self._ended:
                     break
-                self._readable.wait()
+                wait_a_while(self._readable)
             if self._error is not None and not self._reader_gone:
                 raise copy_error(self._error)
         return b"".join(pieces)
