@@ -64,7 +64,9 @@ class Stock:
 def attempt(url: str, command: Command, timeout: float) -> WsepError | None:
     """Run a command; return the error that it was refused with."""
     try:
-        with connect(url, timeout=timeout) as execer, execer.start(command) as process:
+        # For the id from the start: another connection would take the place of the command.
+        connection = connect(url, timeout=timeout, session_id=command.id)
+        with connection as execer, execer.start(command) as process:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.raw.write(b"text\n")
             process.stdin.close()
