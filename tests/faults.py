@@ -85,8 +85,10 @@ class Site:
             yield proxy
         self._take_stock()
 
-    def connect(self, url: str = "") -> RemoteExecer:
-        return connect(url or self.url, timeout=SECONDS, ssl_context=self._context)
+    def connect(self, url: str = "", session_id: str = "") -> RemoteExecer:
+        return connect(
+            url or self.url, timeout=SECONDS, session_id=session_id, ssl_context=self._context
+        )
 
     def settled(self, *running: int) -> None:
         """Wait until nothing is left of the clients there were; then serve one more.

@@ -51,7 +51,7 @@ def place(capfd: pytest.CaptureFixture[str]) -> Iterator[Site]:
 def attach(place: Site, url: str) -> type[Exception] | None:
     """Attach, type a line and leave, as far as it goes; return what went wrong."""
     try:
-        with place.connect(url) as execer, execer.start(echo()) as process:
+        with place.connect(url, "s") as execer, execer.start(echo()) as process:
             read_until(process.stdout, b"ready\r\n")
             process.stdin.raw.write(b"one\n")
             read_until(process.stdout, b"got one\r\n")
@@ -78,7 +78,7 @@ def end(place: Site, pid: int, *typed: bytes) -> None:
     """Attach to the session again, see that it is the same and has got the lines, and end it."""
 
     def client() -> None:
-        with place.connect() as execer, execer.start(echo()) as process:
+        with place.connect(session_id="s") as execer, execer.start(echo()) as process:
             assert process.reattached
             assert process.pid == pid
             client = Client(process)
@@ -128,7 +128,7 @@ def test_a_cut_while_another_is_attached(place: Site, step: Step, part: str, how
     whole = ATTACHING[: ATTACHING.index(step) + (part == AFTER)]
 
     def others() -> None:
-        with place.connect() as execer, execer.start(echo()) as process:
+        with place.connect(session_id="s") as execer, execer.start(echo()) as process:
             client = Client(process)
             client.until(b"ready\r\n")
             assert attach(place, proxy.url) in expected(whole)
@@ -152,7 +152,7 @@ def test_a_cut_while_another_is_attached(place: Site, step: Step, part: str, how
 def test_a_cut_when_the_session_ends(place: Site, part: str, how: str) -> None:
     def client(url: str) -> type[Exception]:
         command = session("s", "sh", "-c", "stty -echo; echo ready; read line; exit 3")
-        with place.connect(url) as execer, execer.start(command) as process:
+        with place.connect(url, "s") as execer, execer.start(command) as process:
             assert not process.reattached
             read_until(process.stdout, b"ready\r\n")
             process.stdin.raw.write(b"now\n")
@@ -171,7 +171,7 @@ def test_a_cut_when_the_session_ends(place: Site, part: str, how: str) -> None:
 @pytest.mark.parametrize("part", [BODY, AFTER])
 def test_a_cut_in_a_flood(place: Site, part: str, how: str) -> None:
     def client(url: str) -> Process:
-        with place.connect(url) as execer:
+        with place.connect(url, "s") as execer:
             return execer.start(session("s", "yes"))
 
     def lost() -> bytes:
@@ -202,7 +202,7 @@ def test_typed_ahead_of_a_cut(place: Site, how: str) -> None:
     lines = [b"line %d" % number for number in range(100)]
 
     def client() -> None:
-        with place.connect(proxy.url) as execer, execer.start(echo()) as process:
+        with place.connect(proxy.url, "s") as execer, execer.start(echo()) as process:
             read_until(process.stdout, b"ready\r\n")
             for line in lines:
                 process.stdin.raw.write(line + b"\n")

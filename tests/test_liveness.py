@@ -122,7 +122,9 @@ class Machines:
         context.check_hostname = False  # the certificate is for loopback
         listener = self._tls_listener if tls else self._listener
         with self._net.near.inside():
-            execer = self._stack.enter_context(connect(listener.url, ssl_context=context))
+            # For the id from the start: outside of here, no other connection can be made.
+            connection = connect(listener.url, session_id=command.id, ssl_context=context)
+            execer = self._stack.enter_context(connection)
         process = self._stack.enter_context(execer.start(command))
         self._stack.enter_context(ends_processes(process.pid))
         return process
