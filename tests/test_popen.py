@@ -1564,18 +1564,27 @@ def replacing_os_popen(face: Face, tmp: Path) -> Any:
         return process.stdout.read(), process.wait()
 
 
-# Ctrl-C. The commands wait for a word: only then do we wait for them.
+# Ctrl-C. The commands wait for a word, which they get when our call waits for them: with subprocess
+# a Ctrl-C is lost that comes just before the main thread blocks.
 
 
-@case
-def ctrl_c_during_run(face: Face, tmp: Path) -> Any:
-    script = f"echo $$ > {tmp / 'pid'}; read line; kill -INT $PPID; exec sleep 1000"
-    return _interrupted(face, tmp, face.run, ["sh", "-c", script], input=b"go\n", stdout=PIPE)
+@contextlib.contextmanager
+def _word_when_waiting(tmp: Path) -> Iterator[None]:
+    """Write a line to the command's FIFO once the command reads it, and the main thread waits."""
+
+    def go() -> None:
+        with open(tmp / "fifo", "w") as fifo:
+            blocked(threading.main_thread())
+            fifo.write("go\n")
+
+    with Task(go):
+        yield
 
 
 def _interrupted(face: Face, tmp: Path, call: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
     """Make a call that a Ctrl-C interrupts, and wait for the end of its command."""
-    with warnings.catch_warnings():
+    os.mkfifo(tmp / "fifo")
+    with warnings.catch_warnings(), _word_when_waiting(tmp):
         # subprocess kills the command, and leaves it to be reaped one day.
         warnings.simplefilter("ignore", ResourceWarning)
         try:
@@ -1588,59 +1597,52 @@ def _interrupted(face: Face, tmp: Path, call: Callable[..., Any], *args: Any, **
 
 
 @case
+def ctrl_c_during_run(face: Face, tmp: Path) -> Any:
+    script = "echo $$ > pid; read line < fifo; kill -INT $PPID; exec sleep 1000"
+    command = ["sh", "-c", script]
+    return _interrupted(face, tmp, face.run, command, input=b"go\n", stdout=PIPE, cwd=tmp)
+
+
+@case
 def ctrl_c_during_call(face: Face, tmp: Path) -> Any:
-    os.mkfifo(tmp / "fifo")
-    script = f"echo $$ > {tmp / 'pid'}; read line < fifo; kill -INT $PPID; exec sleep 1000"
-
-    def go() -> None:
-        (tmp / "fifo").write_text("go\n")
-
-    # call() cannot be given a word, so let it have got as far as to wait.
-    with Task(_when_waiting, go):
-        return _interrupted(face, tmp, face.call, ["sh", "-c", script], cwd=tmp)
-
-
-def _when_waiting(then: Callable[[], None]) -> None:
-    blocked(threading.main_thread())
-    then()
+    script = "echo $$ > pid; read line < fifo; kill -INT $PPID; exec sleep 1000"
+    return _interrupted(face, tmp, face.call, ["sh", "-c", script], cwd=tmp)
 
 
 @case
 def ctrl_c_during_wait(face: Face, tmp: Path) -> Any:
-    script = "read line; kill -INT $PPID; read line; exit 7"
-    with face.Popen(["sh", "-c", script], stdin=PIPE, bufsize=0) as process:
-        with pytest.raises(KeyboardInterrupt):
-            _write_and(process.wait, process)
+    script = "read line < fifo; kill -INT $PPID; read line; exit 7"
+    os.mkfifo(tmp / "fifo")
+    with face.Popen(["sh", "-c", script], stdin=PIPE, bufsize=0, cwd=tmp) as process:
+        with _word_when_waiting(tmp), pytest.raises(KeyboardInterrupt):
+            process.wait()
         running = process.returncode
         process.stdin.write(b"end\n")
         return running, process.wait()
-
-
-def _write_and(call: Callable[[], Any], process: Any) -> Any:
-    process.stdin.write(b"go\n")
-    return call()
 
 
 @case
 def ctrl_c_during_wait_lets_it_go_on(face: Face, tmp: Path) -> Any:
     # Not at once: an interrupt between the kernel's answer and the next bytecode makes subprocess
     # lose the status, as it does when the machine is so busy that the interrupt comes late.
-    script = "read line; kill -INT $PPID; sleep 1; exit 7"
-    with face.Popen(["sh", "-c", script], stdin=PIPE, bufsize=0) as process:
-        with pytest.raises(KeyboardInterrupt):
-            _write_and(process.wait, process)
+    script = "read line < fifo; kill -INT $PPID; sleep 1; exit 7"
+    os.mkfifo(tmp / "fifo")
+    with face.Popen(["sh", "-c", script], cwd=tmp) as process:
+        with _word_when_waiting(tmp), pytest.raises(KeyboardInterrupt):
+            process.wait()
         return process.wait()
 
 
 @case
 def ctrl_c_during_communicate(face: Face, tmp: Path) -> Any:
-    script = "read line; echo a; kill -INT $PPID; read line < fifo; echo b"
+    script = "read line; echo a; read line < fifo; kill -INT $PPID; read line < end; echo b"
     os.mkfifo(tmp / "fifo")
+    os.mkfifo(tmp / "end")
     with face.Popen(["sh", "-c", script], **_piped(), cwd=tmp) as process:
-        with pytest.raises(KeyboardInterrupt):
+        with _word_when_waiting(tmp), pytest.raises(KeyboardInterrupt):
             process.communicate(b"go\n")
         running = process.returncode
-        (tmp / "fifo").write_text("end\n")
+        (tmp / "end").write_text("end\n")
         return running, process.wait()
 
 

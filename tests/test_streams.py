@@ -778,6 +778,24 @@ os.close(writing)
         assert child.returncode in (0, 1)
 
 
+@pytest.mark.parametrize("kind", ["memory", "pipe"])
+def test_a_ctrl_c_that_does_not_wake_the_main_thread_is_acted_on(kind: str) -> None:
+    # As is one that comes just before the thread blocks: here another thread takes the signal.
+    pipe = BoundedPipe()
+    reading, writing = os.pipe()
+    file = PipeReader(pipe) if kind == "memory" else DescriptorReader(reading, Wakeup())
+
+    def interrupt() -> None:
+        blocked(threading.main_thread())
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    with buffered_reader(file) as reader, Task(interrupt), pytest.raises(KeyboardInterrupt):
+        reader.read()
+    os.close(writing)
+    if kind == "memory":
+        os.close(reading)
+
+
 def run_in_threads(*functions: Callable[[], object]) -> None:
     for task in [Task(function) for function in functions]:
         task.result()

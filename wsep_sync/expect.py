@@ -30,7 +30,7 @@ from .local import LocalExecer
 from .messages import Command
 from .prelude import Prelude
 from .process import Execer, Process
-from .streams import DescriptorWriter, close_quietly
+from .streams import DescriptorWriter, close_quietly, wait_a_while
 from .wakeup import READ, Wakeup, wait_for
 
 __all__ = ["spawn"]
@@ -355,7 +355,7 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             if reading:
                 reading = self._keep_output(0.01)
             else:
-                written.wait()
+                wait_a_while(written)
 
     def sendline(self, s: Text = "") -> int:
         """Type a string and a newline; return how many bytes were sent."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, AnyStr, Generic, Literal, overload
 
 from .errors import WsepError
 from .popen import DEVNULL, PIPE, CalledProcessError, CompletedProcess, Popen, ending
+from .wakeup import a_while
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -163,7 +164,7 @@ def _outcomes(
         try:
             running = {pool.submit(fan_out.run, url) for url in itertools.islice(urls, max_workers)}
             while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
+                done, running = wait(running, a_while(), return_when=FIRST_COMPLETED)
                 for url in itertools.islice(urls, len(done)):
                     running.add(pool.submit(fan_out.run, url))
                 for future in done:

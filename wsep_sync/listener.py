@@ -19,7 +19,7 @@ from .access import Refusal
 from .http_request import Response, linger, read_head, refusal
 from .log import Warnings, log
 from .transports.sockets import start_tls
-from .wakeup import READ, Wakeup, wait_for
+from .wakeup import READ, Wakeup, a_while, wait_for
 from .wsgi import UPGRADED
 
 if TYPE_CHECKING:
@@ -201,7 +201,9 @@ class Listener:
             for connection in self._connections:
                 if connection.in_head:
                     connection.cut()
-            self._changed.wait_for(lambda: not self._connections, timeout)
+            deadline = time.monotonic() + timeout
+            while self._connections and (rest := deadline - time.monotonic()) > 0:
+                self._changed.wait(a_while(rest))
             return not self._connections and not self._cut
 
     def server_close(self) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from .errors import WsepError, copy_error
-from .wakeup import READ, WRITE, Wakeup, wait_for
+from .wakeup import READ, WRITE, Wakeup, a_while, wait_for
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -44,9 +44,6 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
 #: How many bytes of an output are kept while nobody reads it.
 DEFAULT_LIMIT = 1 << 20
-
-# Seconds until a signal is acted on that came at the worst moment.
-_SIGNALS_WAIT = 1.0
 
 # For how long after a reader has gone what arrives may have been on the way before.
 _IN_FLIGHT = 0.25
@@ -249,16 +246,12 @@ def wait_a_while(
 ) -> bool:
     """Block until there is a notification, or for no particular time; ask again then.
 
-    In the main thread that is a second at most. Python acts on signals there, and one that comes
-    when it is just about to block for a lock, or for its turn to do so, would have to wait until
-    it has got it: a Ctrl-C might be lost.
+    In the main thread that is a second at most, for the sake of signals (:func:`.wakeup.a_while`).
 
     Returns:
         What the wait of a condition or an event does.
     """
-    if threading.current_thread() is threading.main_thread():
-        timeout = _SIGNALS_WAIT if timeout is None else min(timeout, _SIGNALS_WAIT)
-    return waitable.wait(timeout)
+    return waitable.wait(a_while(timeout))
 
 
 class BoundedPipe:

@@ -13,12 +13,17 @@ import os
 import select
 import socket
 import sys
+import threading
+import time
 
-__all__ = ["READ", "WRITE", "Wakeup", "wait_for"]
+__all__ = ["READ", "WRITE", "Wakeup", "a_while", "wait_for"]
 
 #: What :func:`wait_for` waits for; poll(2)'s POLLIN and POLLOUT, which Windows has not.
 READ = 0x1
 WRITE = 0x4
+
+# Seconds until a signal is acted on that came at the worst moment.
+_SIGNALS_WAIT = 1.0
 
 
 class Wakeup:
@@ -68,6 +73,17 @@ class Wakeup:
             os.close(self._read)
 
 
+def a_while(timeout: float | None = None) -> float | None:
+    """For how many of these seconds to block before looking again: in the main thread, not long.
+
+    Python acts on signals there. One that comes when it is just about to block, in poll(2) or for
+    a lock, has to wait until that is over: a Ctrl-C might be lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return timeout
+    return _SIGNALS_WAIT if timeout is None else min(timeout, _SIGNALS_WAIT)
+
+
 def wait_for(
     descriptor: int, event: int, wakeup: Wakeup | None, timeout: float | None = None
 ) -> bool:
@@ -80,18 +96,31 @@ def wait_for(
         event: :data:`READ` or :data:`WRITE`.
         timeout: Seconds; ``None`` waits for ever.
     """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        rest = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ready = _poll(descriptor, event, wakeup, a_while(rest))
+        if ready:
+            events = ready.get(descriptor, 0)
+            return bool(events & event) or (event == READ and bool(events))
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+
+
+def _poll(
+    descriptor: int, event: int, wakeup: Wakeup | None, timeout: float | None
+) -> dict[int, int]:
+    """Which descriptors are ready, and for what; nothing is after the timeout."""
     if not hasattr(select, "poll"):  # Windows
         reads = [descriptor] if event == READ else []
         writes = [descriptor] if event == WRITE else []
         if wakeup is not None:
             reads.append(wakeup.fileno())
         readable, writable, _ = select.select(reads, writes, [], timeout)
-        return descriptor in readable or descriptor in writable
+        return dict.fromkeys(readable, READ) | dict.fromkeys(writable, WRITE)
     poll = select.poll()
     poll.register(descriptor, event)
     if wakeup is not None:
         poll.register(wakeup, READ)
     # Rounded up, lest a caller spin through the last millisecond.
-    ready = dict(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
-    events = ready.get(descriptor, 0)
-    return bool(events & event) or (event == READ and bool(events))
+    return dict(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
