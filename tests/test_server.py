@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import select
 import subprocess
 import sys
@@ -742,3 +743,26 @@ def test_an_output_that_has_become_silent_keeps_no_memory(
                 eventually(lambda: memory() < 50_000, "the memory to be given back")
     finally:
         tracemalloc.stop()
+
+
+def test_a_pipe_holds_more_while_much_goes_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_IDLE_AFTER", 0.05)
+    processes = []
+
+    class Local(LocalExecer):
+        def start(self, command: Command) -> Process:
+            processes.append(super().start(command))
+            return processes[-1]
+
+    def capacity() -> int:
+        return fcntl.fcntl(processes[0].stdout.raw._fd, fcntl.F_GETPIPE_SZ)
+
+    command = sh("head -c 10000000 /dev/zero; read x", stdin=True)
+    with (
+        listening(Local()) as at,
+        connect(at.url, output_limit=1000) as execer,
+        execer.start(command) as started,
+    ):
+        eventually(lambda: capacity() == 1 << 18, "the pipe to be enlarged")
+        assert started.stdout.read(10_000_000) == bytes(10_000_000)
+        eventually(lambda: capacity() == 1 << 16, "the pipe to be what it was")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import io
 import os
 import select
@@ -776,6 +777,23 @@ os.close(writing)
             child.send_signal(signal.SIGINT)
             assert child.stdout.read() == "interrupted\n"
         assert child.returncode in (0, 1)
+
+
+def test_how_much_a_pipe_holds_can_be_asked_for() -> None:
+    reading, writing = os.pipe()
+    with contextlib.closing(DescriptorReader(reading, Wakeup())) as reader:
+        for size in (1 << 18, 1 << 16):
+            reader.set_capacity(size)
+            assert fcntl.fcntl(reading, fcntl.F_GETPIPE_SZ) == size
+        os.write(writing, bytes(1 << 16))
+        reader.set_capacity(4096)  # the kernel will not throw away what is in there
+        assert fcntl.fcntl(reading, fcntl.F_GETPIPE_SZ) == 1 << 16
+        reader.set_capacity(1 << 60)
+    os.close(writing)
+
+
+def test_how_much_a_terminal_holds_cannot_be_asked_for(terminal: Terminal) -> None:
+    terminal.reader.raw.set_capacity(1 << 18)
 
 
 @pytest.mark.parametrize("kind", ["memory", "pipe"])

@@ -202,6 +202,34 @@ def test_a_message_in_parts_is_one(pair: Pair) -> None:
         assert bytes(receiver.receive()) == b"abcdefg"
 
 
+def test_a_stream_is_cut_into_messages(pair: Pair) -> None:
+    header = b"header\n"
+    room = MAX_MESSAGE - len(header)
+    data = bytes(range(251)) * 40_000  # some 10 MB: more than sockets keep
+
+    def send(sender: Transport) -> None:
+        sender.send_stream(header, memoryview(b""))  # which is no message
+        for size in (1, room - 1, room, room + 1, 2 * room):
+            sender.send_stream(header, memoryview(data)[:size])
+        for start in range(0, len(data), 4 * room):
+            sender.send_stream(header, memoryview(data)[start : start + 4 * room])
+
+    def body(receiver: Transport) -> bytes:
+        message = bytes(receiver.receive())
+        assert message[: len(header)] == header
+        return message[len(header) :]
+
+    for sender, receiver in pair.ways:
+        with Task(send, sender) as sending:
+            sizes = (1, room - 1, room, room, 1, room, room)
+            assert [len(body(receiver)) for _ in sizes] == list(sizes)
+            got = bytearray()
+            while len(got) < len(data):
+                got += body(receiver)
+            assert got == data
+            sending.result()
+
+
 def test_the_parts_may_be_reused(pair: Pair) -> None:
     buffer = bytearray(b"one")
     for sender, receiver in pair.ways:

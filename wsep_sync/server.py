@@ -68,9 +68,11 @@ _LAST_INPUT_WAIT = 0.5
 # it up.
 _MOST_EARLY = 16
 
-# Bytes of memory that an output which says little is read into; and after how many seconds of
-# silence one that said much gives back what it had besides.
-_IDLE_BUFFER = 4096
+# Bytes of memory that an output which says little is read into, and what a pipe holds; then what
+# one that says much has, and the messages that it fills: where many say much, what costs most is
+# that their threads take turns. After so many seconds of silence all is given back.
+_IDLE_BUFFER, _IDLE_PIPE = 1 << 12, 1 << 16
+_BUSY_MESSAGES, _BUSY_PIPE = 4, 1 << 18
 _IDLE_AFTER = 1.0
 
 # How much input may wait for a command that does not read it. Clients that use marks never send
@@ -486,18 +488,20 @@ class _Connection:
         raw = file.raw
         # Only a session's client has an output that cannot be asked.
         ready: Callable[[float], bool] = getattr(raw, "ready", lambda _: False)
-        # The header stands in front of where the output is read to: nothing is copied.
-        message = small = _with_room(header, _IDLE_BUFFER)
+        set_capacity: Callable[[int], None] = getattr(raw, "set_capacity", lambda _: None)
+        buffer = small = memoryview(bytearray(_IDLE_BUFFER))
         self._sent[name] = 0
         try:
-            while count := raw.readinto(message[len(header) :]):
-                self._transport.send(message[: len(header) + count])
+            while count := raw.readinto(buffer):
+                self._transport.send_stream(header, buffer[:count])
                 self._sent[name] += count
-                if len(header) + count == len(message):
-                    if message is small:
-                        message = _with_room(header, MAX_MESSAGE)
-                elif message is not small and not ready(_IDLE_AFTER):
-                    message = small
+                if count == len(buffer):
+                    if buffer is small:
+                        buffer = memoryview(bytearray(self._busy_size(header)))
+                        set_capacity(_BUSY_PIPE)
+                elif buffer is not small and not ready(_IDLE_AFTER):
+                    buffer = small
+                    set_capacity(_IDLE_PIPE)
         except TransportClosed:
             return  # the receiving thread sees it too, and ends the command
         except (WsepError, OSError):
@@ -507,6 +511,12 @@ class _Connection:
             if self._outputs:
                 return
         self._send_exit()
+
+    def _busy_size(self, header: bytes) -> int:
+        # A terminal's output is for somebody who is waiting, and so is sent as it comes.
+        assert self._command is not None
+        messages = 1 if self._command.tty else _BUSY_MESSAGES
+        return messages * (MAX_MESSAGE - len(header))
 
     def _send_exit(self) -> None:
         assert self._process is not None
@@ -626,13 +636,6 @@ class _Connection:
             args=list(command.args) if self._options.log_arguments else None,
             **fields,
         )
-
-
-def _with_room(header: bytes, size: int) -> memoryview:
-    """Return memory that begins with the header."""
-    message = memoryview(bytearray(size))
-    message[: len(header)] = header
-    return message
 
 
 def _type(message: object) -> str:

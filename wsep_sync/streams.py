@@ -14,6 +14,7 @@ import errno
 import io
 import os
 import select
+import sys
 import threading
 import time
 from collections import deque
@@ -22,6 +23,9 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from .errors import WsepError, copy_error
 from .wakeup import READ, WRITE, Wakeup, a_while, wait_for
+
+if sys.platform == "linux":
+    import fcntl
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -152,6 +156,16 @@ class DescriptorReader(_Descriptor):
                     break
                 count += more
         return count
+
+    def set_capacity(self, size: int) -> None:
+        """Ask the kernel to let a pipe hold so many bytes, before the writer has to wait.
+
+        It may refuse, as it does when a user's pipes hold 64 MiB (pipe(7)), or cannot be asked:
+        then all stays as it is.
+        """
+        if not self._terminal and sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, size)
 
     def ready(self, timeout: float | None) -> bool:
         """Block until ``readinto`` would not, for at most ``timeout`` seconds; return if so."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TypeAlias
 
+from ..messages import MAX_MESSAGE
+
 __all__ = ["CLOSE_TIMEOUT", "POLICY_VIOLATION", "Transport", "close_reason"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -47,6 +49,15 @@ class Transport(ABC):
         Raises:
             TransportClosed: The connection is closed, or broke, or the peer is gone.
         """
+
+    def send_stream(self, header: bytes, data: memoryview) -> None:
+        """Send bytes as messages, each of which is the header and as many of them as fit.
+
+        Otherwise as :meth:`send`. It is for some megabytes at most.
+        """
+        room = MAX_MESSAGE - len(header)
+        for start in range(0, len(data), room):
+            self.send(header, data[start : start + room])
 
     @abstractmethod
     def receive(self) -> Buffer:

@@ -14,10 +14,11 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProtocolError, TransportClosed, copy_error
+from ..messages import MAX_MESSAGE
 from ..wakeup import READ, WRITE, Wakeup, wait_for
 from . import liveness
 from .base import CLOSE_TIMEOUT, Buffer, Transport, close_reason
@@ -187,22 +188,16 @@ class StreamSocket:
             finally:
                 self._send_lock.release()
 
-    def _send_plain(self, parts: tuple[Buffer, ...], deadline: float | None) -> None:
-        total = sum(len(part) for part in parts)
-        try:
-            sent = self._gather(parts)
-        except BlockingIOError:
-            sent = 0
-        if sent == total:
-            return
-        rest = memoryview(b"".join(parts))[sent:]
-        while rest:
+    def _send_plain(self, parts: Sequence[Buffer], deadline: float | None) -> None:
+        while parts:
             try:
-                rest = rest[self.socket.send(rest) :]
+                sent = self._gather(parts)
             except BlockingIOError:
+                sent = 0
                 self._wait(WRITE, deadline)
+            parts = _without(parts, sent)
 
-    def _gather(self, parts: tuple[Buffer, ...]) -> int:
+    def _gather(self, parts: Sequence[Buffer]) -> int:
         if hasattr(self.socket, "sendmsg"):
             return self.socket.sendmsg(parts)
         return self.socket.send(b"".join(parts))  # Windows
@@ -359,6 +354,15 @@ def _peer(sock: socket.socket) -> str:
     return f"{address[0]}:{address[1]}" if sock.family == socket.AF_INET else ""
 
 
+def _without(parts: Sequence[Buffer], sent: int) -> Sequence[Buffer]:
+    """Return what is left of the parts after so many bytes."""
+    for i, part in enumerate(parts):
+        if sent < len(part):
+            return [memoryview(part)[sent:], *parts[i + 1 :]]
+        sent -= len(part)
+    return ()
+
+
 class SocketTransport(Transport):
     """A WebSocket over a socket that is connected and has done its handshake.
 
@@ -417,6 +421,16 @@ class SocketTransport(Transport):
         if self._close_sent or self._ended is not None:
             raise self._closed_error()
         self._stream.send(*self._message_frame(parts))
+
+    def send_stream(self, header: bytes, data: memoryview) -> None:
+        if self._close_sent or self._ended is not None:
+            raise self._closed_error()
+        # In one go: each system call is a change of threads where many have something to send.
+        room = MAX_MESSAGE - len(header)
+        frames: list[Buffer] = []
+        for start in range(0, len(data), room):
+            frames += self._message_frame((header, data[start : start + room]))
+        self._stream.send(*frames)
 
     def receive(self) -> Buffer:
         with self._receive_lock:
