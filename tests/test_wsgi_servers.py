@@ -23,8 +23,7 @@ pytestmark = pytest.mark.long
 
 
 def flask_sock_under_gunicorn() -> AbstractContextManager[Program]:
-    # The configuration there is speaks of the other application; any module has none.
-    return gunicorn("--config", "python:gunicorn.config", app="flask_app:app", path="/exec")
+    return gunicorn(app="flask_app:app", path="/exec")
 
 
 SERVERS: dict[str, Callable[[], AbstractContextManager[Program]]] = {
@@ -131,11 +130,12 @@ def test_threads_are_free_again() -> None:
         eventually(lambda: json.loads(get(server, "/healthz")[1])["connections"] == 0, "the end")
 
 
+@pytest.mark.parametrize(("app", "path"), [("app:app", ""), ("flask_app:app", "/exec")])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_gunicorn_that_is_told_to_end(number: int) -> None:
+def test_gunicorn_that_is_told_to_end(number: int, app: str, path: str) -> None:
     # As it is by itself, it would wait for so long, and then kill the server of the commands.
     with (
-        gunicorn("--graceful-timeout", "600") as server,
+        gunicorn("--graceful-timeout", "600", app=app, path=path) as server,
         connect(server.url, timeout=SECONDS) as execer,
         execer.start(sh("echo $$; exec sleep 1000")) as plain,
         execer.start(sh("stty -echo; echo $$; exec cat", tty=True, id="work")) as session,

@@ -2,6 +2,8 @@
 
     gunicorn --threads 64 app:app
 
+It listens on port 8000 and serves until Ctrl-C.
+
 One process, for the sessions are in it; and more threads than there are ever to be WebSockets, for
 each takes one. ``gunicorn.conf.py`` is read by gunicorn when it is started here.
 """

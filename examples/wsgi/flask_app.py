@@ -1,8 +1,10 @@
 """Commands beside the other routes of a Flask application.
 
+    pip install flask flask-sock
     python flask_app.py [PORT]
 
-Here Werkzeug serves it, which is for development; so does ``gunicorn --threads 64 flask_app:app``.
+Here Werkzeug serves it, on port 8080 and until Ctrl-C, which is for development; for production,
+``gunicorn --threads 64 flask_app:app`` does, here as well.
 """
 
 from __future__ import annotations
