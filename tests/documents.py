@@ -30,22 +30,17 @@ def blocks(file: Path, language: str) -> list[Block]:
 
 
 def fill(directory: Path) -> Path:
-    """Put what the examples need into a directory, `make` among it; return the directory."""
-    (directory / "project").mkdir()
-    (directory / "src").mkdir()
-    (directory / "src" / "file").write_text("a file\n")
+    """Put what the examples find in a clone into a directory; return the directory."""
+    (directory / "docs").mkdir()
+    (directory / "docs" / "file").write_text("a file\n")
     (directory / "there").mkdir()
-    (directory / "bin").mkdir()
-    make = directory / "bin" / "make"
-    make.write_text('#!/bin/sh\necho "made $1 in $PWD"\n')
-    make.chmod(0o755)
     return directory
 
 
-def variables(place: Path, **more: str) -> dict[str, str]:
-    """The environment for examples in a directory that was filled."""
+def variables(**more: str) -> dict[str, str]:
+    """The environment for examples: that of the tests, active."""
     scripts = sysconfig.get_path("scripts")
-    return environment(PATH=f"{place}/bin:{scripts}:{os.environ['PATH']}", **more)
+    return environment(PATH=f"{scripts}:{os.environ['PATH']}", **more)
 
 
 def run_python(code: str, url: str, place: Path) -> str:
@@ -54,7 +49,8 @@ def run_python(code: str, url: str, place: Path) -> str:
         [sys.executable, "-W", "error", "-c", re.sub(r'"wss?://[^"]*"', f'"{url}"', code)],
         capture_output=True,
         text=True,
-        env=variables(place),
+        cwd=place,
+        env=variables(),
         timeout=SECONDS,
         check=False,
     )
@@ -102,7 +98,7 @@ def shell(command: str, place: Path, **more: str) -> str:
         input="exit\n",  # for a shell
         capture_output=True,
         text=True,
-        env=variables(place, **more),
+        env=variables(**more),
         timeout=SECONDS,
         check=False,
     )

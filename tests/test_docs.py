@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import importlib.metadata
 import re
 import shlex
 from pathlib import Path
@@ -72,7 +74,8 @@ def lines(file: Path) -> list[str]:
 
 
 def test_the_command_line_of_sessions(place: Path) -> None:
-    create, show, end = lines(ROOT / "docs" / "sessions.md")
+    export, create, show, end = lines(ROOT / "docs" / "sessions.md")
+    assert export == "export WSEP_URL=ws://127.0.0.1:8080"
     server = Server()
     with listening(server=server) as listener:
         shell(create, place, WSEP_URL=listener.url)
@@ -84,13 +87,108 @@ def test_the_command_line_of_sessions(place: Path) -> None:
         server.close()
 
 
-def test_the_servers_that_are_started(place: Path) -> None:
-    for name in ("token", "fullchain.pem", "privkey.pem"):
+# What is not run here; but the options of wsep-sync are looked at, and the files that are named.
+# Each of these has been tried; a new program has to be, before it comes here.
+TRIED = {
+    "cat", "cd", "curl", "docker", "echo", "export", "gunicorn", "install", "npm", "pip", "python",
+    "python3", "socat", "systemctl", "tar", "tox", "umask", "useradd", "wsep-sync", ".",
+}  # fmt: skip
+
+
+def shown() -> list[Any]:
+    """The commands of each block, and of each comment that shows some, with their directory."""
+    found = []
+    for file in [*DOCS, ROOT / "README.md", ROOT / "SECURITY.md"]:
+        for number, block in enumerate(blocks(file, "sh"), 1):
+            found.append(pytest.param(block.code, ROOT, id=f"{file.stem}-{number}"))
+    for file in sorted((ROOT / "examples").glob("**/*")):
+        if file.suffix in (".cfg", ".conf", ".service", ".socket", "") and file.is_file():
+            text = file.read_text()
+            code = "\n".join(re.findall(r"^#  {4,}(.*)$", text, re.MULTILINE))
+            directory = ROOT
+        elif file.suffix == ".py":
+            text = ast.get_docstring(ast.parse(file.read_text())) or ""
+            # What follows two blanks says what it does.
+            code = "\n".join(re.findall(r"^    (\S.*?)(?:   .*)?$", text, re.MULTILINE))
+            directory = file.parent
+        else:
+            continue
+        if "node_modules" not in file.parts and code:
+            found.append(pytest.param(code, directory, id=file.name))
+    return found
+
+
+def commands(code: str) -> list[list[str]]:
+    """The simple commands of a shell's lines, each as its words."""
+    found = []
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        command: list[str] = []
+        for word in [*words, ";"]:
+            if set(word) <= set("();<>|&"):
+                found.append(command)
+                # What comes after a redirection is a file's name.
+                command = [] if ">" not in word else ["cat"]
+            else:
+                command.append(word)
+    return [command for command in found if command]
+
+
+@pytest.mark.parametrize(("code", "directory"), shown())
+def test_what_is_shown_can_be_given(
+    code: str, directory: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(place))
+    for name in ("token", ".wsep-token", "fullchain.pem", "privkey.pem"):
         (place / name).write_text("a-token")
-    started = [line for file in DOCS for line in lines(file) if line.startswith("wsep-sync serve")]
-    assert started
-    for line in started:
-        parser().parse_args(shlex.split(line)[1:])
+    extras = importlib.metadata.metadata("wsep-sync").get_all("Provides-Extra") or []
+    for program, *words in commands(code):
+        name = program.rpartition("/")[2]
+        assert name in TRIED, (program, words)
+        if name == "wsep-sync":
+            parser().parse_args([re.sub("^~", str(place), word) for word in words])
+        elif name == "pip":
+            # The package is in no index, where its name could be somebody else's.
+            for word in words:
+                assert not word.startswith("wsep"), word
+                extra = re.fullmatch(r"\.\[(.+)\]", word)
+                assert extra is None or extra[1] in extras, word
+        elif name == "cd":
+            directory /= words[0]
+            assert directory.is_dir()
+        elif name == "npm":
+            place = directory / words[1] if words[0] == "--prefix" else directory
+            assert (place / "package.json").is_file()
+        elif name == "gunicorn":
+            # It is given where its configuration lies.
+            assert (directory / f"{words[-1].partition(':')[0]}.py").is_file()
+            assert (directory / "gunicorn.conf.py").is_file()
+        elif name == "python":
+            assert (directory / words[0]).is_file(), words
+        for word in words:
+            if word.startswith("examples/") and "{" not in word:
+                assert (ROOT / word).exists(), word
+
+
+def test_a_token_is_made(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        (line, place / file)
+        for document, file in (("docs/deployment.md", "token"), ("SECURITY.md", ".wsep-token"))
+        for line in lines(ROOT / document)
+        if "token_urlsafe" in line
+    ]
+    assert len(found) == 2
+    for line, file in found:
+        shell(line, place, HOME=str(place))
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert len(file.read_text()) > 40
+
+
+def test_extras_are_installed_from_the_clone() -> None:
+    for file in [*DOCS, ROOT / "README.md", ROOT / "SECURITY.md", *ROOT.glob("examples/*/*")]:
+        if file.is_file():
+            assert not re.search(r"pip install '?wsep", file.read_text()), file
 
 
 def test_the_limits() -> None:

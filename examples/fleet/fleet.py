@@ -2,7 +2,8 @@
 
     python fleet.py
 
-It needs haproxy 2.6 or later, and uses haproxy.cfg as it is but for the addresses in it.
+It needs haproxy 2.6 or later (apt install haproxy), and uses haproxy.cfg as it is but for the
+addresses in it.
 """
 
 from __future__ import annotations
