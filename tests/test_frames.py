@@ -55,15 +55,17 @@ class Source:
         self._sizes = itertools.cycle(sizes)
         self._late = self._next_is_late = late
 
-    def receive_into(self, view: memoryview) -> int:
+    def receive_into(self, *views: memoryview) -> int:
         if self._next_is_late:
             self._next_is_late = False
             raise TimeoutError
         self._next_is_late = self._late
-        size = min(next(self._sizes), len(view), len(self._rest))
-        view[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
+        received = self.take(min(next(self._sizes), sum(map(len, views))))
+        rest = received
+        for view in views:
+            view[: len(rest)] = rest[: len(view)]
+            rest = rest[len(view) :]
+        return len(received)
 
     def take(self, size: int) -> bytes:
         taken, self._rest = self._rest[:size], self._rest[size:]
@@ -198,6 +200,16 @@ def test_every_cut_of_a_stream_is_an_end(size: int) -> None:
         reader = MessageReader(Source(stream[:cut], [size]).receive_into, masked=True)
         pinged = [(PING, b"ping")] if cut >= len(frames[0]) else []
         assert list(read_all(reader)) == [*pinged, ("end",)]
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("size", [1, 4000, 4096, 65_000, 70_000, 200_000])
+def test_long_messages_one_after_the_other(size: int, masked: bool) -> None:
+    lengths = (5000, 64_000, 4096, 4097, 0, 63_999, 64_000, 1, 30_000)
+    payloads = [bytes([i]) * length for i, length in enumerate(lengths)]
+    stream = b"".join(frame_bytes(BINARY, payload, masked=masked) for payload in payloads)
+    reader = MessageReader(Source(stream, [size]).receive_into, masked)
+    assert list(read_all(reader)) == [*((BINARY, payload) for payload in payloads), ("end",)]
 
 
 def test_a_long_payload_that_ends_early() -> None:

@@ -72,7 +72,7 @@ _MOST_EARLY = 16
 # one that says much has, and the messages that it fills: where many say much, what costs most is
 # that their threads take turns. After so many seconds of silence all is given back.
 _IDLE_BUFFER, _IDLE_PIPE = 1 << 12, 1 << 16
-_BUSY_MESSAGES, _BUSY_PIPE = 4, 1 << 18
+_BUSY_MESSAGES, _BUSY_PIPE = 2, 1 << 18
 _IDLE_AFTER = 1.0
 
 # How much input may wait for a command that does not read it. Clients that use marks never send

@@ -225,8 +225,10 @@ class StreamSocket:
             raise TimeoutError("the peer does not read")
         self._check_peer()
 
-    def receive_into(self, buffer: memoryview) -> int:
+    def receive_into(self, *buffers: memoryview) -> int:
         """Block until there are bytes; store them and return how many, 0 at the end.
+
+        They go into the buffers one after the other; of TLS, and on Windows, into the first.
 
         Raises:
             TimeoutError: The deadline passed.
@@ -236,10 +238,12 @@ class StreamSocket:
             if self._strict and self.remaining() == 0:
                 raise TimeoutError("the peer sends on and on")
             try:
-                if not self._tls:
-                    return self.socket.recv_into(buffer)
-                with self._tls_lock:
-                    return self.socket.recv_into(buffer)
+                if self._tls:
+                    with self._tls_lock:
+                        return self.socket.recv_into(buffers[0])
+                if len(buffers) > 1 and hasattr(self.socket, "recvmsg_into"):
+                    return self.socket.recvmsg_into(buffers)[0]
+                return self.socket.recv_into(buffers[0])
             except BlockingIOError:
                 event = READ
             except OSError as error:
