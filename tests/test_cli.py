@@ -368,10 +368,15 @@ def test_a_reader_who_has_enough() -> None:
 
 
 def test_an_error_reader_who_has_enough() -> None:
-    with running("notty", "--", "sh", "-c", "echo $$; yes >&2; sleep 1000") as process:
+    # Not before the number has been read: behind more errors than are kept it would not come.
+    script = "echo $$; read line; yes >&2; sleep 1000"
+    with running("notty", "--", "sh", "-c", script) as process:
         pid = first_number(process)
+        assert process.stdin is not None
         assert process.stderr is not None
         with ends_processes(pid):
+            process.stdin.write(b"go\n")
+            process.stdin.flush()
             process.stderr.close()
             assert process.wait(SECONDS) == 128 + signal.SIGPIPE
             assert not alive(pid)

@@ -503,7 +503,8 @@ def test_the_exit_code_reaches_every_client(sessions: Hub) -> None:
     clients[0].type(b"exit 7\r")
     assert [client.exit_code() for client in clients] == [7] * 5
     for client in clients:
-        assert client.ended().rstrip().endswith(b"exit")
+        # What was typed, and what bash says; a client that was slow has got both in a redraw.
+        assert client.ended().count(b"exit") >= 2
     status = late.receive_until("exit_code")
     assert status == {"type": "exit_code", "exit_code": 7, "error": "exit status 7"}
     late.hang_up()
