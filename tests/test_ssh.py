@@ -860,8 +860,8 @@ def test_without_paramiko(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        b"ImportError: SSH needs paramiko: pip install wsep-sync[ssh]"
+        b"ImportError: SSH needs paramiko: pip install 'wsep-sync[ssh]'"
     )
     done = run_cli("notty", "--url", "ssh://127.0.0.1", "--", "true", env=env)
     assert done.returncode == 255
-    has_one_line(done.stderr, "pip install wsep-sync[ssh]")
+    has_one_line(done.stderr, "pip install 'wsep-sync[ssh]'")

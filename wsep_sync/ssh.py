@@ -115,7 +115,7 @@ class SSHExecer(Execer):
     """Runs commands on a host by SSH, each in a channel of one connection.
 
     When the host takes no more channels on it (OpenSSH: 10, ``MaxSessions``), or it was lost,
-    another connection is made. Connecting needs paramiko: ``pip install wsep-sync[ssh]``.
+    another connection is made. Connecting needs paramiko: ``pip install 'wsep-sync[ssh]'``.
 
     Who logs in has to have a POSIX shell there, ``sh``, whatever the login shell is; a host that
     runs nothing but one command of its own (``ForceCommand``) will not do. A command has the
@@ -372,9 +372,9 @@ def _paramiko() -> Any:
     try:
         import paramiko
     except ImportError as error:
-        raise ImportError("SSH needs paramiko: pip install wsep-sync[ssh]", name="paramiko") from (
-            error
-        )
+        raise ImportError(
+            "SSH needs paramiko: pip install 'wsep-sync[ssh]'", name="paramiko"
+        ) from (error)
     # It logs what is also raised, with tracebacks, which would go to stderr in a program that has
     # not set up any logging.
     logger = logging.getLogger("paramiko")
