@@ -343,7 +343,8 @@ def test_who_may_come_through_a_proxy(site: Site) -> None:
 
 def instruction(name: str) -> list[str]:
     """The list of words that an instruction of the Dockerfile has."""
-    (words,) = re.findall(rf"^{name} (\[.*\])$", example("Dockerfile"), re.MULTILINE)
+    text = example("Dockerfile").replace("\\\n", " ")
+    (words,) = re.findall(rf"^{name} (\[.*\])$", text, re.MULTILINE)
     return [str(word) for word in json.loads(words)]
 
 
@@ -363,6 +364,17 @@ def test_the_command_of_the_container(tmp_path: Path) -> None:
             execer.start(Command("echo", ["contained"])) as process,
         ):
             assert process.stdout.read() == b"contained\n"
+        # A page that a proxy has passed on, which keeps the name.
+        page = websocket.create_connection(
+            f"ws://127.0.0.1:{port}",
+            timeout=SECONDS,
+            host=NAME,
+            origin=f"https://{NAME}",
+            subprotocols=["wsep", f"bearer.{TOKEN}"],
+            http_no_proxy=["*"],
+        )
+        with contextlib.closing(page):
+            assert page.getsubprotocol() == "wsep"
         python, option, script = instruction("HEALTHCHECK CMD")
         assert (python, option) == ("python", "-c")
         assert script.count(":8080/") == 1
