@@ -487,6 +487,20 @@ def test_a_command_that_closes_its_input_early(execer: Execer) -> None:
         assert failure(process).signal == signal.SIGKILL
 
 
+# paramiko does not listen when sshd says so.
+@not_over("ssh")
+def test_who_writes_is_told_that_the_command_has_closed_its_input(execer: Execer) -> None:
+    with execer.start(sh("exec <&-; echo closed; sleep 1000", stdin=True)) as process:
+        assert process.stdout.readline() == b"closed\n"
+        with pytest.raises(BrokenPipeError):
+            for _ in range(100):
+                process.stdin.write(bytes(100_000))
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        process.kill()
+        assert failure(process).signal == signal.SIGKILL
+
+
 def test_a_command_that_reads_only_the_beginning(execer: Execer) -> None:
     with execer.start(Command("head", ["-c", "5"], stdin=True)) as process:
         with contextlib.suppress(BrokenPipeError):

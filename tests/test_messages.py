@@ -126,6 +126,7 @@ def test_a_start_has_every_field() -> None:
         (Resize(24, 80), b'{"type":"resize","rows":24,"cols":80}\n'),
         (Signal(15), b'{"type":"signal","signal":15}\n'),
         (StdinMark(7), b'{"type":"stdin_mark","mark":7}\n'),
+        (StdinMark(7, True), b'{"type":"stdin_mark","mark":7,"closed":true}\n'),
         (Pid(12), b'{"type":"pid","pid":12}\n'),
         (Pid(12, ("signal",)), b'{"type":"pid","pid":12,"features":["signal"]}\n'),
         (Pid(12, (), True), b'{"type":"pid","pid":12,"reattached":true}\n'),
@@ -180,7 +181,7 @@ client_messages = st.one_of(
 )
 server_messages = st.one_of(
     st.builds(Pid, st.integers(), st.lists(names).map(tuple), st.booleans()),
-    st.builds(StdinMark, st.integers(0, 2**48 - 1)),
+    st.builds(StdinMark, st.integers(0, 2**48 - 1), st.booleans()),
     st.builds(ExitCode, st.integers(-1, 255), names.filter(lambda t: not t.startswith("signal"))),
     st.integers(1, 64).map(lambda number: ExitCode(-1, signal_message(number), number)),
 )

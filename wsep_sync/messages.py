@@ -203,15 +203,23 @@ class StdinMark:
     The client sends one after some input; the server sends it back when the command has taken
     all the input before it. A client that keeps only so many unanswered bytes on the way can
     always get a resize, a signal or a hang-up through, however little the command reads.
+
+    Attributes:
+        closed: From the server: the command has closed its input, and some or all of what came
+            before the mark was dropped, as all that follows will be.
     """
 
     mark: int
+    closed: bool = False
 
     def __post_init__(self) -> None:
         _check_number("mark", self.mark, 0xFFFF_FFFF_FFFF)
 
     def encode(self) -> bytes:
-        return _encode({"type": "stdin_mark", "mark": self.mark}) + b"\n"
+        header: dict[str, Any] = {"type": "stdin_mark", "mark": self.mark}
+        if self.closed:
+            header["closed"] = True
+        return _encode(header) + b"\n"
 
 
 @dataclass(frozen=True)
@@ -322,7 +330,7 @@ def decode_server_message(data: Buffer) -> ServerMessage | None:
         if kind == "stderr":
             return Stderr(body)
         if kind == "stdin_mark":
-            return StdinMark(_number(header, "mark"))
+            return StdinMark(_number(header, "mark"), header.get("closed") is True)
         if kind == "pid":
             features = header.get("features") or ()
             return Pid(

@@ -267,10 +267,10 @@ class RemoteInput(io.RawIOBase):
         self._transport = transport
         self._marks = marks
         # Guards what follows: how many bytes were sent, were sent when the last mark was, and
-        # have been taken by the command; and whether it has ended.
+        # have been taken by the command; and why nothing more is wanted, once nothing is.
         self._changed = threading.Condition()
         self._sent = self._marked = self._taken = 0
-        self._ended = False
+        self._ended = ""
         self._wakeup: Wakeup | None = None  # of the thread that fileno() started
         self._fd = -1  # once somebody has asked for it, all writing goes through it
 
@@ -340,7 +340,7 @@ class RemoteInput(io.RawIOBase):
             while self._marks and self._sent - self._taken >= _STDIN_WINDOW and not self._ended:
                 streams.wait_a_while(self._changed)
             if self._ended:
-                raise BrokenPipeError(errno.EPIPE, "the command has ended")
+                raise BrokenPipeError(errno.EPIPE, self._ended)
             self._sent += len(piece)
             if self._marks and self._sent - self._marked >= _MARK_EVERY:
                 self._marked = mark = self._sent
@@ -357,10 +357,10 @@ class RemoteInput(io.RawIOBase):
             self._taken = mark
             self._changed.notify_all()
 
-    def end(self) -> None:
-        """The command has ended: wake who writes, with ``BrokenPipeError``."""
+    def end(self, reason: str) -> None:
+        """Nothing is wanted any more: wake who writes, with ``BrokenPipeError`` and the reason."""
         with self._changed:
-            self._ended = True
+            self._ended = self._ended or reason
             self._changed.notify_all()
             if self._wakeup is not None:
                 self._wakeup.set()
@@ -426,7 +426,7 @@ class RemoteProcess(Process):
             code, reason = error.close_code, str(error)
             self._missing = ExitMissing(f"no exit status: the server sent nonsense: {error}")
         # Before wait() returns: from then on, writing fails.
-        self._input.end()
+        self._input.end("the command has ended")
         self._done.set()
         self._out.feed_eof(self._missing)
         self._err.feed_eof(self._missing)
@@ -441,6 +441,8 @@ class RemoteProcess(Process):
             elif isinstance(message, Stderr):
                 self._err.feed(message.body)
             elif isinstance(message, StdinMark):
+                if message.closed:
+                    self._input.end("the command has closed its input")
                 self._input.taken(message.mark)
             elif isinstance(message, ExitCode):
                 return message

@@ -742,7 +742,7 @@ class _StdinQueue:
                         self._broken = True
                         self._file.close()
                 elif isinstance(item, StdinMark):
-                    self._transport.send(item.encode())
+                    self._transport.send(StdinMark(item.mark, self._broken).encode())
                 elif not self._broken:
                     self._file.raw.write(item)
             except TransportClosed:
