@@ -252,3 +252,14 @@ def test_the_end_of_file_of_a_terminal_that_was_closed() -> None:
         terminal._master = -1
         os.close(reader)
         os.close(writer)
+
+
+@pytest.mark.usefixtures("spawner")
+def test_a_ctrl_c_that_is_typed_at_once() -> None:
+    for _ in range(10):
+        with LocalExecer().start(Command("cat", tty=True)) as process:
+            process.stdin.write(b"\x03")
+            process.stdin.flush()
+            with pytest.raises(ExitError) as caught:
+                process.wait(SECONDS)
+            assert caught.value.signal == signal.SIGINT

@@ -99,6 +99,12 @@ class LocalExecer(Execer):
             raise _translate(error, command) from error
         except (ValueError, subprocess.SubprocessError) as error:
             raise StartError(str(error)) from error
+        try:
+            started.wait_for_terminal()
+        except BaseException:  # Ctrl-C
+            started.kill()
+            started.close()
+            raise
         if self._priority is not None:
             try:
                 os.setpriority(os.PRIO_PROCESS, started.pid, self._priority)
@@ -221,6 +227,11 @@ class LocalProcess(Process):
         reader = streams.DescriptorReader(for_reading, stop, terminal=True)
         self.stdout = streams.buffered_reader(reader)
         self.stderr = streams.empty_reader()
+
+    def wait_for_terminal(self) -> None:
+        """Block until what is typed reaches the command; at once without a terminal."""
+        if self._terminal is not None:
+            self._terminal.wait_until_taken()
 
     def resize(self, rows: int, cols: int) -> None:
         Resize(rows, cols)  # raises what is wrong with them

@@ -18,7 +18,10 @@ import os
 import shutil
 import struct
 import termios
+import time
 from collections.abc import Mapping, Sequence
+
+from .streams import hung_up
 
 __all__ = ["LocalTerminal"]
 
@@ -30,6 +33,9 @@ _DEFAULT_COLS = 24
 # one by opening it. setsid is preferred because dash does not pass on environment variables whose
 # names are no shell identifiers.
 _SHELL_SCRIPT = 'exec "$@" <>"$0" >&0 2>&0'
+
+# Seconds that a command may take to take its terminal over.
+_TAKING_TIMEOUT = 1.0
 
 
 class LocalTerminal:
@@ -98,6 +104,20 @@ class LocalTerminal:
             if group > 1:
                 return group
         return None
+
+    def wait_until_taken(self) -> None:
+        """Block until the command has taken the terminal over, or has left it; 1 second at most.
+
+        A Ctrl-C that is typed sooner would reach nobody, and be lost. Nothing tells of it; it
+        takes setsid(1) about a millisecond. The slave end must have been closed here.
+        """
+        deadline = time.monotonic() + _TAKING_TIMEOUT
+        pause = 0.0002
+        while self.foreground_group() is None and not hung_up(self._master):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, 0.01)
 
     def close_slave(self) -> None:
         """Let go of the command's end: with it open here, the output would never end."""

@@ -40,6 +40,7 @@ __all__ = [
     "buffered_writer",
     "close_quietly",
     "empty_reader",
+    "hung_up",
     "no_writer",
     "wait_a_while",
 ]
@@ -205,7 +206,7 @@ class DescriptorWriter(_Descriptor):
     def write(self, data: ReadableBuffer, /) -> int:
         self._check_open()
         view = memoryview(data).cast("B")
-        if self._terminal and len(view) and _left(self._fd):
+        if self._terminal and len(view) and hung_up(self._fd):
             _broken("the command has ended")
         written = 0
         while written < len(view):
@@ -226,7 +227,7 @@ class DescriptorWriter(_Descriptor):
         self._check_open()
         if self._blocking:
             return 0
-        if self._terminal and _left(self._fd):
+        if self._terminal and hung_up(self._fd):
             _broken("the command has ended")
         return self._write_once(data)
 
@@ -556,8 +557,8 @@ def no_writer() -> io.BufferedWriter:
     return _NoWriter(_Sink())
 
 
-def _left(master: int) -> bool:
-    """Whether every process has left the terminal; its kernel would take what we write then."""
+def hung_up(master: int) -> bool:
+    """Whether every process has left a terminal; its kernel would take what we write then."""
     poll = select.poll()
     poll.register(master, 0)
     return bool(poll.poll(0))  # POLLHUP, which need not be asked for
