@@ -493,8 +493,7 @@ def test_who_writes_is_told_that_the_command_has_closed_its_input(execer: Execer
     with execer.start(sh("exec <&-; echo closed; sleep 1000", stdin=True)) as process:
         assert process.stdout.readline() == b"closed\n"
         with pytest.raises(BrokenPipeError):
-            for _ in range(100):
-                process.stdin.write(bytes(100_000))
+            process.stdin.write(bytes(10_000_000))
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
         process.kill()
