@@ -301,6 +301,28 @@ def test_input_that_is_closed() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"0\n", b"")
 
 
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("file", os.O_WRONLY | os.O_CREAT, "Bad file descriptor"),
+        ("/proc/self/mem", os.O_RDONLY, "Input/output error"),  # as of a broken disk
+    ],
+)
+def test_input_that_cannot_be_read(name: str, flags: int, words: str, tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / name, flags)
+    try:
+        done = run("notty", "--", "cat", stdin=descriptor)
+    finally:
+        os.close(descriptor)
+    assert (done.returncode, done.stdout) == (1, b"")
+    has_one_line(done.stderr, "standard input", words)
+
+
+def test_input_from_the_null_device_as_nohup_opens_it() -> None:
+    done = in_shell('"$@" notty -- wc -c 0>/dev/null')
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"0\n", b"")
+
+
 @pytest.mark.parametrize("option", [["-n"], []])
 def test_input_that_never_ends(option: list[str]) -> None:
     # With -n the command's own input is at its end; without, the command does not care for it.

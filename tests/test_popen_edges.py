@@ -12,6 +12,7 @@ import pty
 import pwd
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -316,6 +317,93 @@ def test_an_output_that_cannot_be_written_is_an_error(tested: Face) -> None:
 def test_an_output_that_cannot_be_written_fails_run(tested: Face) -> None:
     with open("/dev/full", "wb") as full, pytest.raises(OSError, match="No space"):
         tested.run(["echo", "a"], stdout=full, stderr=PIPE)
+
+
+@contextlib.contextmanager
+def unreadable(kind: str, tmp_path: Path) -> Iterator[int]:
+    """A descriptor for a stdin that cannot be read."""
+    with contextlib.ExitStack() as cleanup:
+        if kind == "file":
+            descriptor = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+        elif kind == "pipe":  # poll(2) has nothing to say about it while it is open for reading
+            reader, descriptor = os.pipe()
+            cleanup.callback(os.close, reader)
+        else:
+            paths = {"directory": tmp_path, "memory": "/proc/self/mem"}
+            descriptor = os.open(paths[kind], os.O_RDONLY)
+        cleanup.callback(os.close, descriptor)
+        yield descriptor
+
+
+UNREADABLE = {
+    "file": errno.EBADF,
+    "pipe": errno.EBADF,
+    "directory": errno.EISDIR,
+    "memory": errno.EIO,  # as of a broken disk
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_an_input_that_cannot_be_read_is_an_error(tested: Face, kind: str, tmp_path: Path) -> None:
+    with unreadable(kind, tmp_path) as stdin, tested.Popen(["cat"], stdin=stdin) as process:
+        with pytest.raises(OSError, match=re.escape(os.strerror(UNREADABLE[kind]))) as caught:
+            process.wait()
+        assert caught.value.errno == UNREADABLE[kind]
+        # Not the end of its input, which would be an empty one.
+        assert process.returncode == -signal.SIGTERM
+        assert process.wait() == -signal.SIGTERM  # it has been said
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_an_input_that_cannot_be_read_fails_run(tested: Face, kind: str, tmp_path: Path) -> None:
+    words = re.escape(os.strerror(UNREADABLE[kind]))
+    with unreadable(kind, tmp_path) as stdin, pytest.raises(OSError, match=words):
+        tested.run(["cat"], stdin=stdin, stdout=PIPE, stderr=PIPE)
+
+
+def test_an_input_that_fails_on_the_way_is_an_error(tested: Face) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, tested.Popen(["cat"], stdin=ours, stdout=PIPE) as process:
+        theirs.sendall(b"first\n")
+        assert process.stdout.readline() == b"first\n"
+        # Unread data makes a reset of the end.
+        ours.sendall(b"never read")
+        theirs.close()
+        with pytest.raises(ConnectionResetError):
+            process.wait()
+
+
+def test_a_command_that_ignores_sigterm_gets_the_end_of_its_input(tested: Face) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        script = "trap '' TERM; echo ready; cat"
+        with tested.Popen(["sh", "-c", script], stdin=ours, stdout=PIPE) as process:
+            assert process.stdout.readline() == b"ready\n"
+            ours.sendall(b"never read")
+            theirs.close()
+            with pytest.raises(ConnectionResetError):
+                process.wait()
+            assert process.returncode == 0
+
+
+def test_the_null_device_open_for_writing_is_an_empty_input(tested: Face) -> None:
+    # As nohup(1) has it.
+    with open(os.devnull, "wb") as null:
+        done = tested.run(["cat"], stdin=null, stdout=PIPE)
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
+def test_a_terminal_that_hangs_up_is_the_end_of_the_input(tested: Face) -> None:
+    # The read of a master fails with EIO once its terminal is closed.
+    master, slave = pty.openpty()
+    try:
+        with tested.Popen(["cat"], stdin=master, stdout=PIPE) as process:
+            os.write(slave, b"typed\n")
+            assert process.stdout.readline() == b"typed\r\n"
+            os.close(slave)
+            assert process.wait() == 0
+    finally:
+        os.close(master)
 
 
 def test_output_to_our_terminal_that_does_not_block(tested: Face) -> None:

@@ -8,8 +8,12 @@ most, a daemon each: what a command does must not keep a script from ending.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
+import signal as signals
+import stat
+import sys
 import threading
 import time
 from typing import IO, Any, Protocol, cast
@@ -20,7 +24,15 @@ from .process import Process
 from .streams import close_quietly, wait_a_while
 from .wakeup import READ, WRITE, Wakeup, wait_for
 
-__all__ = ["Collector", "Feeder", "InputCopier", "OutputCopier", "remaining"]
+__all__ = [
+    "Collector",
+    "Feeder",
+    "InputCopier",
+    "OutputCopier",
+    "check_readable",
+    "is_null_device",
+    "remaining",
+]
 
 _READ_SIZE = 1 << 16
 
@@ -41,6 +53,24 @@ class _RawReader(Protocol):
 def remaining(deadline: float | None) -> float | None:
     """Return the seconds until a time of ``time.monotonic``, 0 if it has passed."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def is_null_device(descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
+
+
+def check_readable(descriptor: int) -> None:
+    """Raise the ``OSError`` of reading from a descriptor that is open for writing only.
+
+    Of a pipe's end for writing, poll(2) would not say that there is nothing to wait for.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
 class OutputCopier:
@@ -129,12 +159,18 @@ class InputCopier:
 
     Args:
         descriptor: Where from; owned, and closed at the end.
-        process: The command.
+        process: The command. It is sent SIGTERM if the descriptor cannot be read: the end of its
+            input alone would let it take what it got for the whole.
+
+    Attributes:
+        error: Why the descriptor could not be read, if so. A terminal that has hung up is at its
+            end.
     """
 
     def __init__(self, descriptor: int, process: Process) -> None:
         self._descriptor = descriptor
         self._process = process
+        self.error: OSError | None = None
         self._stop = Wakeup()
         # Ends with the file, when the command has ended or no longer reads, or by stop().
         self._thread = threading.Thread(target=self._copy, name="wsep-copy-input", daemon=True)
@@ -149,22 +185,50 @@ class InputCopier:
 
     def _copy(self) -> None:
         stdin = self._process.stdin
+        # Asked beforehand: one that has hung up does not know any more that it is a terminal.
+        terminal = os.isatty(self._descriptor)
         try:
+            if not self._is_readable():
+                return
             # Nobody may have waited for the command: what is read then must not be taken away
             # from whoever reads our input next.
             while wait_for(self._descriptor, READ, self._stop) and not _ended(self._process):
-                try:
-                    data = os.read(self._descriptor, MAX_BODY)
-                except BlockingIOError:  # somebody else who has it too was faster
+                data = self._read(terminal)
+                if data is None:
                     continue
                 if not data:
                     break
                 stdin.raw.write(data)
         except (OSError, ValueError):
-            pass  # the command has closed its input, or our own cannot be read
+            pass  # the command has closed its input
         finally:
             os.close(self._descriptor)
             close_quietly(stdin)
+
+    def _is_readable(self) -> bool:
+        try:
+            check_readable(self._descriptor)
+        except OSError as error:
+            self._fail(error)
+            return False
+        return True
+
+    def _read(self, terminal: bool) -> bytes | None:
+        """Return what is there, ``b""`` at the end, ``None`` if there was nothing after all."""
+        try:
+            return os.read(self._descriptor, MAX_BODY)
+        except BlockingIOError:  # somebody else who has it too was faster
+            return None
+        except OSError as error:
+            if not (terminal and error.errno == errno.EIO):
+                self._fail(error)
+            return b""
+
+    def _fail(self, error: OSError) -> None:
+        # Without the traceback, which refers to us.
+        self.error = error.with_traceback(None)
+        with contextlib.suppress(OSError, ValueError, WsepError):  # no signals there, or lost
+            self._process.send_signal(signals.SIGTERM)
 
 
 def _ended(process: Process) -> bool:

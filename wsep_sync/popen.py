@@ -13,7 +13,6 @@ import functools
 import io
 import os
 import signal as signals
-import stat
 import subprocess
 import time
 import warnings
@@ -40,7 +39,15 @@ from typing import (
     overload,
 )
 
-from .copiers import Collector, Feeder, InputCopier, OutputCopier, WatchedReader, remaining
+from .copiers import (
+    Collector,
+    Feeder,
+    InputCopier,
+    OutputCopier,
+    WatchedReader,
+    is_null_device,
+    remaining,
+)
 from .dial import dial
 from .errors import ExitError, ExitMissing, WsepError, start_error
 from .local import LocalExecer
@@ -135,7 +142,8 @@ class Popen(Generic[AnyStr]):
     - ``env`` *adds* to the environment there. ``clean_env=True`` replaces it, as subprocess does.
     - Its streams are copied, by a thread for each that is neither ``PIPE`` nor ``DEVNULL``. A
       stdin that is inherited or a file is read ahead; what the command left of it is gone from a
-      pipe. An inherited output that was lost (a full disk) raises ``OSError`` in :meth:`wait`.
+      pipe. An inherited output that was lost (a full disk), or a stdin that cannot be read (a
+      bad one, which ends the command with SIGTERM), raises ``OSError`` in :meth:`wait`.
     - ``stderr=STDOUT``, ``umask`` and ``clean_env`` let a POSIX shell start the command in its own
       place; ``clean_env`` also takes awk(1) and env(1). A program whose ``#!`` interpreter is
       missing is then the shell's status 127 rather than ``FileNotFoundError``.
@@ -484,7 +492,8 @@ class Popen(Generic[AnyStr]):
                 call, and ``returncode`` stays ``None``.
             OutputUnread: A remote command's piped output is full and nobody has ever read it, so
                 that the command would never end.
-            OSError: Its output could not be written to where it was to go.
+            OSError: Its output could not be written to where it was to go, or its input not be
+                read; once.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
@@ -496,7 +505,7 @@ class Popen(Generic[AnyStr]):
         except KeyboardInterrupt:
             self._interrupted(deadline)
             raise
-        _raise_error(*self._outputs)
+        _raise_error(self._input, *self._outputs)
         assert self.returncode is not None
         return self.returncode
 
@@ -539,7 +548,7 @@ class Popen(Generic[AnyStr]):
         Raises:
             TimeoutExpired: It had not ended in time; with ``output`` and ``stderr`` as far as
                 they had come, in bytes.
-            ExitMissing: As :meth:`wait`.
+            ExitMissing, OSError: As :meth:`wait`.
             ValueError: ``input`` after communication has begun.
         """
         if self._collectors is not None and input:
@@ -558,7 +567,7 @@ class Popen(Generic[AnyStr]):
         except KeyboardInterrupt:
             self._interrupted(deadline)
             raise
-        _raise_error(self._feeder, *self._collectors, *self._outputs)
+        _raise_error(self._feeder, *self._collectors, self._input, *self._outputs)
         out, err = (c.result() if c else None for c in self._collectors)
         return out, err
 
@@ -694,7 +703,7 @@ class Popen(Generic[AnyStr]):
         return text if len(text) <= 80 else f"{text[:76]}...>"
 
 
-def _raise_error(*works: Feeder | Collector | OutputCopier | None) -> None:
+def _raise_error(*works: Feeder | Collector | InputCopier | OutputCopier | None) -> None:
     """Raise, once, what went wrong with one of them."""
     for work in works:
         if work is not None and work.error is not None:
@@ -782,16 +791,11 @@ def _endpoint(name: str, file: File, inherited: int, undo: contextlib.ExitStack)
             return DEVNULL  # we have none ourselves
     else:
         descriptor = os.dup(file if isinstance(file, int) else file.fileno())
-    if _is_null_device(descriptor):
+    if is_null_device(descriptor):
         os.close(descriptor)
         return DEVNULL
     undo.callback(os.close, descriptor)
     return descriptor
-
-
-def _is_null_device(descriptor: int) -> bool:
-    status = os.fstat(descriptor)
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
 
 
 def _start(execer: Execer | None, url: str | None, command: Command) -> Process:

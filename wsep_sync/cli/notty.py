@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import os
 import signal
 import threading
 from typing import TYPE_CHECKING
 
+from ..copiers import check_readable, is_null_device
 from ..errors import WsepError
 from .client import client_command, exit_status, target
 from .console import PIECE, read, write
@@ -24,14 +26,24 @@ __all__ = ["notty"]
 def notty(arguments: argparse.Namespace, signals: Signals) -> int:
     """Run a command with our own input and outputs; return its exit status."""
     command = client_command(arguments, stdin=not arguments.no_stdin)
+    # nohup(1) opens the null device for writing only, in place of a terminal: that is no input.
+    no_input = is_null_device(0)
+    if command.stdin and not no_input:
+        try:
+            check_readable(0)
+        except OSError as error:
+            raise _input_failure(error) from error
     with (
         target(arguments) as server,
         signals.wait_for_call(lambda: server.start(command)) as process,
     ):
-        if command.stdin:
+        failures: list[OSError] = []  # of our own input and outputs
+        if command.stdin and no_input:
+            _close_input(process)
+        elif command.stdin:
             # A daemon: it may be reading from a terminal when the command has ended.
             threading.Thread(
-                target=_forward_input, args=(process,), name="wsep-stdin", daemon=True
+                target=_forward_input, args=(process, failures), name="wsep-stdin", daemon=True
             ).start()
 
         def interrupt() -> None:
@@ -43,7 +55,7 @@ def notty(arguments: argparse.Namespace, signals: Signals) -> int:
             ).start()
 
         signals.handle(signal.SIGINT, interrupt)
-        return signals.wait_for_call(lambda: _copy_outputs(process))
+        return signals.wait_for_call(lambda: _copy_outputs(process, failures))
 
 
 def _forward_interrupt(process: Process) -> None:
@@ -54,19 +66,40 @@ def _forward_interrupt(process: Process) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def _forward_input(process: Process) -> None:
+def _forward_input(process: Process, failures: list[OSError]) -> None:
     raw = process.stdin.raw
-    # OSError: the command does not read any more, or has ended. Its status will tell.
-    with contextlib.suppress(OSError, ValueError):
-        while data := read(0):
+    # Asked beforehand: one that has hung up does not know any more that it is a terminal.
+    terminal = os.isatty(0)
+    while True:
+        try:
+            data = read(0)
+        except OSError as error:
+            if terminal and error.errno == errno.EIO:
+                break  # it has hung up
+            # The end of its input would let the command take what it got for the whole.
+            failures.append(_input_failure(error))
+            process.close()
+            return
+        if not data:
+            break
+        try:
             raw.write(data)
+        except (OSError, ValueError):
+            break  # the command does not read any more, or has ended: its status will tell
+    _close_input(process)
+
+
+def _close_input(process: Process) -> None:
     with contextlib.suppress(OSError, ValueError):
         process.stdin.close()
 
 
-def _copy_outputs(process: Process) -> int:
-    """Copy both outputs to their ends; return the status."""
-    failures: list[OSError] = []
+def _input_failure(error: OSError) -> OSError:
+    return OSError(error.errno, f"standard input: {error.strerror}")
+
+
+def _copy_outputs(process: Process, failures: list[OSError]) -> int:
+    """Copy both outputs to their ends; return the status, or raise what has failed."""
 
     def copy_errors() -> None:
         try:
