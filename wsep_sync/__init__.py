@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         STDOUT,
         CalledProcessError,
         CompletedProcess,
+        SubprocessError,
         TimeoutExpired,
     )
 
@@ -60,6 +61,7 @@ _MODULES = {
     "STDOUT": "subprocess",
     "CalledProcessError": "subprocess",
     "CompletedProcess": "subprocess",
+    "SubprocessError": "subprocess",
     "TimeoutExpired": "subprocess",
     "ConnectError": ".errors",
     "ExitError": ".errors",
@@ -125,6 +127,7 @@ __all__ = [
     "SessionInfo",
     "StartError",
     "State",
+    "SubprocessError",
     "TimeoutExpired",
     "TransportClosed",
     "UserExecer",
