@@ -264,6 +264,15 @@ def _dump(terminal: Any, extras: bool = True) -> bytes:
 JUDGES = {"pyte": shown_by_pyte, "ghostty": shown_by_ghostty}
 
 
+def too_long_for_some(data: bytes) -> list[bytes]:
+    """Return the control sequences that not every terminal takes: some drop long ones as a whole.
+
+    tmux takes 63 bytes of parameters, and the Linux console 16 parameters.
+    """
+    sequences = re.findall(rb"\x1b\[[0-?]*[ -/]*[@-~]", data)
+    return [s for s in sequences if len(s) > 40 or len(re.split(rb"[;:]", s)) > 8]
+
+
 def answers_and_bells(data: bytes, rows: int = 24, columns: int = 80) -> list[object]:
     """Return what a Ghostty terminal answers, copies, notifies and rings on `data`."""
     ffi, lib = pyghostty.ffi, pyghostty.lib

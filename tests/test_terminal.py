@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
-from terminal_judges import JUDGES, LEFT_OVER, Shown, answers_and_bells, assert_same, ghostty
+from terminal_judges import (
+    JUDGES,
+    LEFT_OVER,
+    Shown,
+    answers_and_bells,
+    assert_same,
+    ghostty,
+    too_long_for_some,
+)
 
 from wsep_sync import terminal as terminal_module
 from wsep_sync.terminal import GhosttyTerminal, RingTerminal, Terminal, new_terminal
@@ -546,6 +554,40 @@ def test_saved_cursor(engine) -> None:
     before = b"one\r\n\x1b[31mtwo\x1b7\x1b[m\r\nthree"
     check(engine, JUDGES["ghostty"], before, b"\x1b8more")
     check(engine, JUDGES["ghostty"], b"one\x1b7\x1b[?1049h\x1b[2;2H\x1b7\x1b[5;5H", b"\x1b8x")
+
+
+# All that a program can set, each in a sequence of its own.
+EVERYTHING = b"".join(
+    (
+        *(
+            b"\x1b[?%dh" % mode
+            for mode in (1, 5, 6, 9, 45, 66, 69, *range(1000, 1008), 1015, 1016, 2004, 2031, 2048)
+        ),
+        b"\x1b[4h\x1b[20h\x1b=\x1b[>4;2m\x1b[>1u\x1b[>5u\x1b[4 q\x1b[2;5r\x1b[3;18s",
+        *(b"\x1b[%dm" % code for code in (1, 2, 3, 5, 7, 8, 9, 11, 53)),
+        b"\x1b[4:3m\x1b[38;2;101;102;103m\x1b[48;2;201;202;203m\x1b[58;2;111;112;113m",
+    )
+)
+
+
+@pytest.mark.parametrize("where", ["", "saved", "alternate", "entered", "left", "evicted"])
+def test_no_sequence_is_too_long_for_some_terminal(engine, where) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    if where == "alternate":
+        terminal.feed(b"\x1b[?1049h")
+    terminal.feed(EVERYTHING + b"x")
+    if where == "saved":
+        terminal.feed(b"\x1b7\x1b[m")
+    elif where == "entered":
+        terminal.feed(b"\x1b[?1049h")
+    elif where == "left":
+        terminal.feed(b"\x1b[?47h" + EVERYTHING + b"\x1b[?47l")
+    elif where == "evicted":
+        flood(terminal, b"", b"0123456\r\n", 2 * terminal_module.NORMAL_LIMIT)
+    redraw = terminal.redraw()
+    assert b"\x1b[?1003h" in redraw
+    assert re.search(rb"[\[;]48[;:]2[;:]+201[;:]202[;:]203m", redraw)
+    assert too_long_for_some(redraw) == []
 
 
 # Beyond the limit of the ring

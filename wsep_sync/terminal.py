@@ -470,7 +470,8 @@ class _State:
             b"".join(self.charsets.values())
             + self.shift
             + self.protection
-            + (b"\x1b[%bm" % b";".join(codes) if codes else b"")
+            # One by one, for together they may be more than a terminal takes, see `_reset`.
+            + b"".join(b"\x1b[%bm" % code for code in codes)
         )
 
     def shared_bytes(self) -> bytes:
@@ -589,7 +590,10 @@ def _reset(columns: int) -> bytes:
             b"\x18\x1b\\",  # out of any sequence or string
             b"\x1b[?2026l",
             b"\x1b[<99u\x1b[?1049l\x1b[<99u",  # each screen has its own keyboard flags
-            b"\x1b[?1;5;6;9;45;66;69;1000;1001;1002;1003;1004;1005;1006;1007;1015;1016l",
+            # Not all in one: a sequence that is too long is dropped as a whole. tmux takes 63 bytes
+            # of parameters, and others take 16 parameters.
+            b"\x1b[?1;5;6;9;45;66;69l\x1b[?1000;1001;1002;1003l",
+            b"\x1b[?1004;1005;1006;1007l\x1b[?1015;1016l",
             b"\x1b[?2004;2031;2048l\x1b[?7;25h\x1b[4;20l\x1b>",
             b"\x1b[r\x1b%G\x1b(B\x1b)B\x1b*B\x1b+B\x0f",
             b'\x1b[>4m\x1b[0 q\x1b[0"q\x1b[0m',

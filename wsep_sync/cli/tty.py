@@ -27,7 +27,10 @@ __all__ = ["tty"]
 # not stay. ECMA-48, DEC's VT510 manual, xterm's ctlseqs, kitty's keyboard protocol.
 _RESET_MODES = (
     b"\x1b[<99u\x1b[>4m"  # the keyboard's ways
-    b"\x1b[?1;5;9;45;66;69;1000;1001;1002;1003;1004;1005;1006;1007;1015;1016l"
+    # Not all in one: a sequence that is too long is dropped as a whole. tmux takes 63 bytes of
+    # parameters, and others take 16 parameters.
+    b"\x1b[?1;5;9;45;66;69l\x1b[?1000;1001;1002;1003l"
+    b"\x1b[?1004;1005;1006;1007l\x1b[?1015;1016l"
     b"\x1b[?2004;2026;2031;2048l\x1b[?7;25h\x1b[4;20l\x1b>"
     b"\x1b7\x1b[r\x1b8"  # no margins, which moves the cursor
     b"\x1b[0 q\x1b]8;;\x1b\\\x1b[m\x1b(B\x1b)B\x0f"
