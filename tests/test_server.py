@@ -34,10 +34,12 @@ from wsep_sync import (
     ConnectError,
     Execer,
     ExitError,
+    ExitMissing,
     LocalExecer,
     Options,
     Process,
     ProtocolError,
+    RemoteExecer,
     Server,
     StartError,
     TransportClosed,
@@ -614,7 +616,7 @@ def test_more_sessions_than_allowed() -> None:
         first, _ = (
             stack.enter_context(execer.start(Command("cat", tty=True, id=id))) for id in "ab"
         )
-        with pytest.raises(StartError, match="2 sessions are the limit"):
+        with pytest.raises(StartError, match=r"^start command: 2 sessions are the limit here$"):
             execer.start(Command("cat", tty=True, id="c"))
         # Those that are there can be attached to, and commands without an id run.
         with execer.start(Command("cat", tty=True, id="b")) as again:
@@ -654,6 +656,33 @@ def test_close_ends_connections_with_1001() -> None:
         with pytest.raises(ConnectError, match="ending") as caught:
             connect(listener.url)
         assert caught.value.status == 503
+
+
+def test_a_session_that_ends_with_the_server_has_no_exit_status() -> None:
+    server = Server()
+    client, conn = memory_pair()
+    receive = conn.receive
+
+    def receive_late() -> bytes:
+        try:
+            return receive()
+        except TimeoutError:
+            if server.closed:
+                eventually(
+                    lambda: all(thread.name != "wsep-output" for thread in threading.enumerate()),
+                    "the end of the session's output",
+                )
+            raise
+
+    conn.receive = receive_late  # type: ignore[method-assign]
+    with (
+        Task(server.serve_and_close, conn, LocalExecer()),
+        RemoteExecer(client) as execer,
+        execer.start(Command("cat", tty=True, id="work")) as process,
+    ):
+        server.close()
+        with pytest.raises(ExitMissing, match="the server is ending"):
+            process.wait(SECONDS)
 
 
 def test_close_while_a_client_does_not_read() -> None:

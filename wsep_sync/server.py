@@ -219,7 +219,7 @@ class Server:
                         raise nothing_to_watch(command.id)
                     count = len(self._sessions)
                     if count >= self._max_sessions:
-                        raise ProtocolError(f"start command: {count} sessions are the limit here")
+                        raise StartError(f"{count} sessions are the limit here")
                     session = Session(command, execer, options)
                     self._sessions[command.id] = session
             try:
@@ -531,8 +531,10 @@ class _Connection:
             self._failure = ProtocolError(f"wait for command: {error}")
             self._transport.set_deadline(0)
             return
-        if self._ending:
-            return  # it was ended because of a refusal, and the close says all
+        if self._ending or self._failure is not None:
+            # It was ended because of a refusal, or with the server, and the close says all. A
+            # session may have ended before this connection's thread has noticed.
+            return
         self._status = status
         self._finished = True
         with contextlib.suppress(TransportClosed):
