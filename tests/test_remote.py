@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import websocket
+from certificates import certificates
 from helpers import (
     SECONDS,
     MemoryExecer,
@@ -722,3 +723,68 @@ def test_processes_do_not_keep_a_script_from_ending() -> None:
         out = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=SECONDS).stdout
         with ends_processes(int(out)):
             gone(int(out))
+
+
+# What a program does that forks while commands run.
+_FORK = """
+import os, sys
+from wsep_sync import PIPE, Command, ExitMissing, Popen, connect
+
+parent = os.getpid()
+
+def child(do):
+    pid = os.fork()
+    if pid == 0:
+        do()
+        sys.exit(0)  # and so through every with block, as multiprocessing does not
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+def fails(do, *errors):
+    try:
+        do()
+    except errors:
+        return
+    sys.exit(f"{do} has worked")
+
+url, context = sys.argv[1], None
+if url.startswith("wss:"):
+    import ssl
+    context = ssl.create_default_context(cadata=sys.argv[2])
+with connect(url, ssl_context=context) as execer:
+    child(lambda: execer.start(Command("true")).wait())
+    try:
+        with Popen(["cat"], stdin=PIPE, stdout=PIPE, execer=execer) as popen:
+            child(lambda: None)
+            child(popen.stdin.close)
+            child(popen.kill)
+            child(lambda: fails(popen.stdout.read, ConnectionError, ExitMissing))
+            assert popen.communicate(b"still here") == (b"still here", None)
+    except ConnectionError:
+        assert os.getpid() != parent
+        sys.exit(0)
+    with execer.start(Command("cat", stdin=True)) as process:
+        child(process.close)
+        child(execer.close)
+        child(lambda: fails(process.wait, ExitMissing))
+        child(lambda: fails(lambda: process.stdin.raw.write(b"the child's"), BrokenPipeError))
+        child(lambda: execer.start(Command("true")).wait())
+        process.stdin.write(b"and here")
+        process.stdin.close()
+        assert process.stdout.read() == b"and here"
+        process.wait()
+"""
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_forked_child_leaves_the_connections_to_its_parent(tls: bool) -> None:
+    with listening(ssl_context=certificates().server if tls else None) as listener:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORK, listener.url),
+                *([certificates().authority] if tls else []),
+            ],
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -9,6 +9,7 @@ import os
 import signal as signals
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -365,6 +366,11 @@ class RemoteInput(io.RawIOBase):
             if self._wakeup is not None:
                 self._wakeup.set()
 
+    def leave_to_parent(self) -> None:
+        """End this, in a process that was forked: the lock may be held by a thread left behind."""
+        self._changed = threading.Condition()
+        self.end("the command is that of the parent process")
+
     def send_eof(self) -> None:
         """Tell the command that its input has ended; a terminal sends its character for that."""
         if not self._ended:
@@ -415,6 +421,7 @@ class RemoteProcess(Process):
         receiver.start()
         # Not before: one that could not be started would refer to this for ever, as this to it.
         self._receiver = receiver
+        _processes.add(self)
 
     def _receive(self) -> None:
         code, reason = 1000, "normal closure"
@@ -500,3 +507,26 @@ class RemoteProcess(Process):
             self.send_signal(getattr(signals, "SIGKILL", 9))  # Windows has no name for it
         else:
             self._transport.abort()
+
+    def _leave_to_parent(self) -> None:
+        """Have no command any more, in a process that was forked: its thread is not there."""
+        if self._done.is_set():
+            return
+        self._missing = ExitMissing("no exit status: the command is that of the parent process")
+        self._input.leave_to_parent()
+        for pipe in (self._out, self._err):
+            pipe.leave_to_parent(self._missing)
+        self._done = threading.Event()
+        self._done.set()
+
+
+_processes: weakref.WeakSet[RemoteProcess] = weakref.WeakSet()
+
+
+def _leave_all_to_parent() -> None:
+    for remote in list(_processes):
+        remote._leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_all_to_parent)

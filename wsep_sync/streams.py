@@ -350,6 +350,19 @@ class BoundedPipe:
                 self._readable.notify_all()
                 self._writable.notify_all()
 
+    def leave_to_parent(self, error: Exception) -> None:
+        """End this with an error, in a process that was forked.
+
+        What is in the pipe is the parent's, and nobody feeds this one any more. The lock may be
+        held by a thread that has not come along.
+        """
+        self._lock = threading.Lock()
+        self._readable = threading.Condition(self._lock)
+        self._writable = threading.Condition(self._lock)
+        self._chunks.clear()
+        self._size = 0
+        self.feed_eof(error)
+
     def close_reader(self) -> None:
         """Drop what is in the pipe and all that will come: nobody reads any more."""
         with self._lock:

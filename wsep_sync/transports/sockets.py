@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import select
 import socket
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -342,6 +344,12 @@ class StreamSocket:
         self._shut = True
         self.socket.close()
 
+    def leave_to_parent(self) -> None:
+        """Close this process's copy of the descriptor, in a process that was forked."""
+        # Those that other threads held stay locked: the threads have not come along.
+        self._send_lock, self._tls_lock = threading.Lock(), threading.Lock()
+        self.close()
+
 
 def _frame(opcode: int, *parts: Buffer, masked: bool) -> bytes:
     """Return a frame in one piece."""
@@ -392,6 +400,7 @@ class SocketTransport(Transport):
         self._ended: TransportClosed | ProtocolError | None = None
         self._close_sent = False
         self._closing = False
+        _transports.add(self)
 
     @property
     def peer(self) -> str:
@@ -519,3 +528,24 @@ class SocketTransport(Transport):
 
     def abort(self) -> None:
         self._stream.shutdown()
+
+    def _leave_to_parent(self) -> None:
+        """Let go of the connection, in a process that was forked."""
+        self._receive_lock, self._state_lock = threading.Lock(), threading.Lock()
+        self._closing = self._close_sent = True
+        self._ended = TransportClosed(1006, "it belongs to the process that this was forked from")
+        self._stream.leave_to_parent()
+
+
+_transports: weakref.WeakSet[SocketTransport] = weakref.WeakSet()
+
+
+def _leave_all_to_parent() -> None:
+    for transport in list(_transports):
+        transport._leave_to_parent()
+
+
+# A forked child has all of its parent's connections, too, and what closes files when it ends would
+# end the input of the parent's commands, or hang up.
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_all_to_parent)
