@@ -14,7 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import SECONDS, alive, ends_processes, eventually, gone, listening, scripted, serving
+from helpers import (
+    SECONDS,
+    alive,
+    ends_processes,
+    eventually,
+    gone,
+    listening,
+    scripted,
+    serving,
+    sh,
+)
 from programs import (
     WSEP_SYNC,
     environment,
@@ -26,7 +36,7 @@ from programs import (
     server_process,
 )
 
-from wsep_sync import Command, ExitMissing, Server, TransportClosed, connect
+from wsep_sync import Command, ExitError, ExitMissing, Server, TransportClosed, connect
 from wsep_sync.listener import Listener
 from wsep_sync.transports.base import Transport
 
@@ -59,6 +69,30 @@ def test_serve_on_a_port_that_was_asked_for() -> None:
         assert server.stdout.readline() == f"listening on ws://127.0.0.1:{port}\n".encode()
         server.send_signal(signal.SIGTERM)
         assert finish(server) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("name", ["HUP", "INT", "QUIT"])
+def test_what_serve_ignores_its_commands_do_not(name: str) -> None:
+    # As nohup starts it, or a script with "&".
+    number = getattr(signal, f"SIG{name}")
+    with subprocess.Popen(
+        ["sh", "-c", f"trap '' {name}; exec \"$@\"", "sh", *WSEP_SYNC, "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+    ) as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().decode().split()[-1]
+            server.send_signal(number)
+            with connect(url) as execer, execer.start(sh(f"kill -{name} $$; echo on")) as process:
+                with pytest.raises(ExitError) as ended:
+                    process.wait(SECONDS)
+                assert ended.value.signal == number
+            assert server.poll() is None
+        finally:
+            server.terminate()
+        assert server.wait(SECONDS) == 0
 
 
 def test_serve_on_ipv6() -> None:

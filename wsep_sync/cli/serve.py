@@ -38,6 +38,7 @@ _LAST_WORDS = 5.0
 
 def serve(arguments: argparse.Namespace, signals: Signals) -> int:
     """Run commands for clients until a signal comes."""
+    signals.ignore_alone()
     # Taken out, lest the commands find it in their environment.
     token = arguments.token or os.environ.pop("WSEP_TOKEN", None) or None
     sockets = _inherited_sockets(arguments)

@@ -16,6 +16,13 @@ __all__ = ["Ended", "Signals"]
 
 _Result = TypeVar("_Result")
 
+# What asks this command to end; Windows has not all of them.
+_ENDING = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)
+]
+
 
 class Ended(BaseException):
     """A signal has asked this command to end; a BaseException, as KeyboardInterrupt is one."""
@@ -52,10 +59,8 @@ class Signals:
                 end.setblocking(False)
             former = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
             cleanup.callback(signal.set_wakeup_fd, former)
-            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
-                number = getattr(signal, name, None)
-                if number is not None:
-                    _catch(number, cleanup)
+            for number in _ENDING:
+                _catch(number, cleanup)
             self._cleanup = cleanup.pop_all()
         return self
 
@@ -66,6 +71,20 @@ class Signals:
         """Let a signal call ``handler``, in :meth:`wait`. For the main thread."""
         self.handlers[number] = handler
         _catch(number, self._cleanup)
+
+    def ignore_alone(self) -> None:
+        """Ignore what is ignored from the start, but let no command inherit that.
+
+        Nohup, and a shell that starts a server with ``&``, mean the server. Its commands are
+        those of clients, whose signals have to reach them: what is handled is at its default
+        again in a program that is executed (POSIX, execve), what is ignored stays ignored. For the
+        main thread.
+        """
+        for number in _ENDING:
+            if signal.getsignal(number) == signal.SIG_IGN:
+                self.handlers[number] = lambda: None
+                former = signal.signal(number, _do_nothing)
+                self._cleanup.callback(signal.signal, number, former)
 
     def stop(self) -> None:
         """Stop this process as SIGTSTP does, until it is continued. For the main thread."""
