@@ -863,6 +863,11 @@ def cwd_that_is_missing(face: Face, tmp: Path) -> Any:
 
 
 @case
+def cwd_that_is_empty(face: Face, tmp: Path) -> Any:
+    return face.run(["true"], cwd="")
+
+
+@case
 def cwd_that_is_a_file(face: Face, tmp: Path) -> Any:
     (tmp / "file").write_text("")
     return face.run(["true"], cwd=str(tmp / "file"))
@@ -1279,6 +1284,12 @@ def send_signal_that_is_caught(face: Face, tmp: Path) -> Any:
             return ready, process.communicate(), process.returncode
     finally:
         os.close(keep)
+
+
+@case
+def send_signal_that_is_no_number(face: Face, tmp: Path) -> Any:
+    with face.Popen(["cat"], stdin=PIPE) as process:
+        return process.send_signal("15")
 
 
 @case

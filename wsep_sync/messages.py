@@ -69,6 +69,9 @@ FEATURES = (FEATURE_SIGNAL, FEATURE_STDIN_MARK)
 class Command:
     """What to run, and how.
 
+    For a server, all of it has to fit one message of 64,000 bytes. Longer, it cannot be started:
+    that is the error of an argument list that is too long, ``E2BIG``.
+
     Args:
         command: The program: a path, or a name that is looked up in the ``PATH`` of the
             environment it will run in.

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import io
+import operator
 import os
 import signal as signals
 import subprocess
@@ -383,6 +384,9 @@ class Popen(Generic[AnyStr]):
                 stacklevel=2,
             )
         program, *arguments = _command_line(args, shell, executable)
+        directory = "" if cwd is None else os.fsdecode(cwd)
+        if cwd is not None and not directory:  # which to a Command is that of the server
+            raise start_error(errno.ENOENT, directory)
         local = url is None and (execer is None or isinstance(execer, LocalExecer))
         rows, cols = (size or (_ROWS, _COLS)) if tty else (0, 0)
         with contextlib.ExitStack() as undo:
@@ -401,7 +405,7 @@ class Popen(Generic[AnyStr]):
                 uid=_number("user", user, local),
                 gid=_number("group", group, local),
                 env=_environment(env),
-                working_dir="" if cwd is None else os.fsdecode(cwd),
+                working_dir=directory,
             )
             # On a terminal they are one anyway; and where nothing is wanted, nothing is merged.
             prelude = Prelude(merge and not tty and output != DEVNULL, umask, clean_env)
@@ -622,11 +626,12 @@ class Popen(Generic[AnyStr]):
         """Send a signal to the command's process group; do nothing if it has ended, or is lost.
 
         Raises:
+            TypeError: It is no whole number.
             ValueError: No such signal.
             io.UnsupportedOperation: The server cannot send signals (the reference cannot).
         """
         if self.returncode is None and not self._lost and sig != 0:
-            self.process.send_signal(int(sig))
+            self.process.send_signal(operator.index(sig))
 
     def terminate(self) -> None:
         """Send SIGTERM; see :meth:`send_signal`."""

@@ -104,7 +104,7 @@ class Process(ABC):
         block in other threads are woken. A server without signals (the reference) is hung up on,
         which ends the command as well, but no exit status can arrive then.
 
-        Blocks some 2 seconds at most, and as long again for a command that cannot be killed or a
+        Blocks some 2 seconds at most; 1 more for a command that cannot be killed, and 3 more for a
         connection whose other end is silent. Calling it again, or after the command has ended, is
         harmless.
         """
