@@ -153,6 +153,18 @@ def test_user_0_is_no_number_to_ask_for(remote: Face, local: Face) -> None:
     assert local.run(["id", "-u"], user=0, stdout=PIPE).stdout == b"0\n"
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"stdout": PIPE, "stderr": STDOUT}, {"umask": 0o22}], ids=repr
+)
+def test_arguments_that_are_too_long_are_the_programs(
+    tested: Face, options: dict[str, Any]
+) -> None:
+    # And not those of the shell that is to become it.
+    with pytest.raises(OSError, match="Argument list too long") as caught:
+        tested.run(["true", "x" * 200_000], **options)
+    assert (caught.value.errno, caught.value.filename) == (errno.E2BIG, "true")
+
+
 def test_a_bad_signal_does_no_harm(tested: Face) -> None:
     with tested.Popen(["cat"], stdin=PIPE, stdout=PIPE) as process:
         with pytest.raises(ValueError, match="9999"):

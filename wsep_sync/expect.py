@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import io
 import os
 import signal as signals
@@ -184,11 +185,10 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             env=_environment(env),
             working_dir=os.fspath(cwd) if cwd is not None else "",
         )
-        prelude = Prelude(echo=echo)
-        self.process = _start(prelude.wrap(started) if prelude else started, execer, url)
-        if prelude:
-            # From then on nothing is echoed, however soon it is sent.
-            prelude.check_started(self.process, started)
+        # From then on, without echo, nothing is echoed, however soon it is sent.
+        self.process = Prelude(echo=echo).start(
+            started, functools.partial(_start, execer=execer, url=url)
+        )
         self.pid = self.process.pid
         self.terminated = False
         self.closed = False

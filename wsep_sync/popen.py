@@ -147,7 +147,8 @@ class Popen(Generic[AnyStr]):
       bad one, which ends the command with SIGTERM), raises ``OSError`` in :meth:`wait`.
     - ``stderr=STDOUT``, ``umask`` and ``clean_env`` let a POSIX shell start the command in its own
       place; ``clean_env`` also takes awk(1) and env(1). A program whose ``#!`` interpreter is
-      missing is then the shell's status 127 rather than ``FileNotFoundError``.
+      missing is then the shell's status 127 rather than ``FileNotFoundError``; and the variables
+      ``IFS``, ``OPTIND``, ``PPID`` and ``PWD``, if they are given, are what the shell sets them to.
     - A remote command that goes on writing to a piped output that was closed, with all copies of
       its descriptor, gets SIGPIPE a moment later; from a server without signals it gets nothing.
     - A remote command has ended when both its outputs have, too, and they end together. When this
@@ -409,9 +410,7 @@ class Popen(Generic[AnyStr]):
             )
             # On a terminal they are one anyway; and where nothing is wanted, nothing is merged.
             prelude = Prelude(merge and not tty and output != DEVNULL, umask, clean_env)
-            process = _start(execer, url, prelude.wrap(command) if prelude else command)
-            if prelude:
-                prelude.check_started(process, command)
+            process = prelude.start(command, functools.partial(_start, execer, url))
             undo.pop_all()
         self._process = process
         self.pid = process.pid

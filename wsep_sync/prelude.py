@@ -7,14 +7,14 @@ own place: same process id, same group, same signals.
 
 Once the shell has the command's place, a missing command would be its exit status 127, which a
 command may have for reasons of its own. So the shell looks for the command first and says what it
-found in one line, which :func:`check_started` reads before anybody else reads that stream.
+found in one line, which :meth:`Prelude.start` reads before anybody else reads that stream.
 """
 
 from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from .errors import StartError, start_error
@@ -92,6 +92,30 @@ class Prelude:
     def __bool__(self) -> bool:
         return self.merge or self.umask >= 0 or self.clean_env or not self.echo
 
+    def start(self, command: Command, start: Callable[[Command], Process]) -> Process:
+        """Start a command, behind this if there is anything to do; block until it runs.
+
+        Args:
+            command: The command itself.
+            start: Starts what it is given.
+
+        Raises:
+            StartError: There is no such command, or it may not be executed.
+            ExitMissing: The connection ended first.
+            ValueError: As :meth:`wrap`.
+        """
+        if not self:
+            return start(command)
+        try:
+            process = start(self.wrap(command))
+        except StartError as error:
+            # The shell is not the one to blame for the arguments.
+            if isinstance(error, OSError) and error.errno == errno.E2BIG:
+                raise start_error(errno.E2BIG, command.command) from error
+            raise
+        self._check_started(process, command)
+        return process
+
     def wrap(self, command: Command) -> Command:
         """Return the command that does this and then becomes ``command``.
 
@@ -127,17 +151,8 @@ class Prelude:
         if self.clean_env and "=" in command.command:
             raise ValueError(f"clean_env cannot run a program with '=' in its name: {command}")
 
-    def check_started(self, process: Process, command: Command) -> None:
-        """Read what the shell found; block until it has said so.
-
-        Args:
-            process: The process of what :meth:`wrap` made. It is closed if this raises.
-            command: The command itself.
-
-        Raises:
-            StartError: There is no such command, or it may not be executed.
-            ExitMissing: The connection ended first.
-        """
+    def _check_started(self, process: Process, command: Command) -> None:
+        """Read what the shell found, and close the process if that is an error."""
         if process.reattached:  # the shell has spoken long ago
             return
         try:
