@@ -202,12 +202,13 @@ def test_ten_thousand_idle_connections(server: ServerProcess) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 12_000), hard))
         with connect(server.url, token=TOKEN) as execer:
             old = stack.enter_context(execer.start(Command("cat", stdin=True)))
-        for _ in range(10_000):
-            sock = stack.enter_context(socket.socket())
+        socks = [stack.enter_context(socket.socket()) for _ in range(10_000)]
+        for sock in socks:
             sock.settimeout(SECONDS)
             sock.connect(address(server))
-        # Those past the limit are told so, or cut.
-        assert refused(sock)
+        # Those past the limit are told so, or cut. The last may not be past it, where it takes so
+        # long to make them all that the first have run into their timeout.
+        assert any(map(refused, reversed(socks)))
         old.stdin.write(b"still here\n")
         old.stdin.flush()
         assert old.stdout.readline() == b"still here\n"

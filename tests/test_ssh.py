@@ -160,9 +160,14 @@ def agent(key: Path, directory: Path) -> Iterator[str]:
         ["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        eventually(path.exists, "the agent's socket")
         env = {**os.environ, "SSH_AUTH_SOCK": str(path)}
-        subprocess.run(["ssh-add", str(key)], env=env, check=True, capture_output=True)
+
+        def added() -> bool:
+            # The socket is there before the agent listens.
+            done = subprocess.run(["ssh-add", str(key)], env=env, check=False, capture_output=True)
+            return done.returncode == 0
+
+        eventually(added, "the agent has the key")
         yield str(path)
     finally:
         process.terminate()
