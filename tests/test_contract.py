@@ -1072,27 +1072,23 @@ def test_both_outputs_at_full_speed(execer: Execer, fifty_megabytes: tuple[str, 
 
 
 def test_many_commands_at_once(execer: Execer) -> None:
-    together = threading.Barrier(20)
+    with contextlib.ExitStack() as stack:
 
-    def started(number: int) -> Process:
-        try:
-            return execer.start(sh("cat; exit $1", str(number), stdin=True))
-        except BaseException:
-            together.abort()  # none of the others is to wait for this one
-            raise
+        def start(number: int) -> Process:
+            command = sh("cat; exit $1", str(number), stdin=True)
+            return stack.enter_context(execer.start(command))
 
-    def one(number: int) -> None:
-        with started(number) as process:
-            together.wait()
+        def use(process: Process, number: int) -> None:
             data = os.urandom(100_000 + number)
             with Task(feed, process, data):
                 assert process.stdout.read() == data
             assert failure(process).exit_code == number
 
-    for task in [Task(one, number) for number in range(1, 21)]:
-        with contextlib.suppress(threading.BrokenBarrierError):  # what broke it comes yet
+        starting = [Task(start, number) for number in range(1, 21)]
+        processes = [task.result() for task in starting]
+        using = [Task(use, process, number) for number, process in enumerate(processes, 1)]
+        for task in using:
             task.result()
-    assert not together.broken
 
 
 def test_commands_do_not_wait_for_each_other(execer: Execer) -> None:
