@@ -103,10 +103,25 @@ def numbered(directory: str) -> list[Path]:
 
 
 def marked(process: Path) -> bool:
+    path = process / "environ"
     try:
-        return MARK in (process / "environ").read_bytes().split(b"\0")
+        while not (environment := path.read_bytes()) and executing(process):
+            time.sleep(0.001)  # nothing tells when it is over
+        # Where that was just over, it has an environment by now.
+        return MARK in (environment or path.read_bytes()).split(b"\0")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False  # gone, a zombie, or another user's
+
+
+# Linux's PF_KTHREAD: a thread of the kernel's own.
+KERNEL_THREAD = 0x200000
+
+
+def executing(process: Path) -> bool:
+    """Whether it is in the midst of execve(2), or of ending, and so has no environment just now."""
+    fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
+    state, flags, environment_end = fields[0], int(fields[6]), int(fields[48])
+    return state not in (b"Z", b"X") and not flags & KERNEL_THREAD and not environment_end
 
 
 # The processes of others that were there last time. None of them becomes ours: a child has its
