@@ -22,6 +22,7 @@ from .errors import OutputUnread, WsepError
 from .messages import MAX_BODY
 from .process import Process
 from .streams import close_quietly, wait_a_while
+from .threads import start_thread
 from .wakeup import READ, WRITE, Wakeup, wait_for
 
 __all__ = [
@@ -97,8 +98,7 @@ class OutputCopier:
         self._busy = False  # holds bytes that have not been written yet
         self._ended = False
         # Ends with the output, which it does at the latest when the process is closed.
-        self._thread = threading.Thread(target=self._copy, name="wsep-copy-output", daemon=True)
-        self._thread.start()
+        start_thread(self._copy, name="wsep-copy-output", died=self._fail)
 
     def delivered(self, timeout: float | None) -> bool:
         """Block until all that can be read has been written, for at most ``timeout`` seconds.
@@ -112,6 +112,9 @@ class OutputCopier:
                     return False
                 wait_a_while(self._changed, remaining(deadline))
             return True
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error if isinstance(error, OSError) else OSError(f"internal error: {error!r}")
 
     def _copy(self) -> None:
         buffer = memoryview(bytearray(_READ_SIZE))
@@ -173,8 +176,7 @@ class InputCopier:
         self.error: OSError | None = None
         self._stop = Wakeup()
         # Ends with the file, when the command has ended or no longer reads, or by stop().
-        self._thread = threading.Thread(target=self._copy, name="wsep-copy-input", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._copy, name="wsep-copy-input", died=self._copier_died)
 
     def stop(self) -> None:
         """Leave the descriptor alone: the command has ended."""
@@ -224,6 +226,9 @@ class InputCopier:
                 self._fail(error)
             return b""
 
+    def _copier_died(self, error: Exception) -> None:
+        self._fail(error if isinstance(error, OSError) else OSError(f"internal error: {error!r}"))
+
     def _fail(self, error: OSError) -> None:
         # Without the traceback, which refers to us.
         self.error = error.with_traceback(None)
@@ -258,8 +263,11 @@ class _Job:
 
     def start(self) -> None:
         # Ends with the file, which it does at the latest when the process is closed.
-        self.thread = threading.Thread(target=self.run, name="wsep-communicate", daemon=True)
-        self.thread.start()
+        self.thread = start_thread(self.run, name="wsep-communicate", died=self._died)
+
+    def _died(self, error: Exception) -> None:
+        self.error = error
+        self.done.set()
 
     def run(self, deadline: float | None = None) -> None:
         """Do it all, or as much as can be done until the deadline, which needs :meth:`timed`."""

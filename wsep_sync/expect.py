@@ -32,6 +32,7 @@ from .messages import Command
 from .prelude import Prelude
 from .process import Execer, Process
 from .streams import DescriptorWriter, close_quietly, wait_a_while
+from .threads import start_thread
 from .wakeup import READ, Wakeup, wait_for
 
 __all__ = ["spawn"]
@@ -324,12 +325,12 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         self._wait_until_written()  # what an interrupted send left
         self._written = written = threading.Event()
         raw = self.process.stdin.raw
-        failures: list[BaseException] = []
+        failures: list[Exception] = []
 
         def write() -> None:
             try:
                 _write_all(raw.write, data)
-            except BaseException as error:
+            except Exception as error:
                 failures.append(error)
             finally:
                 written.set()
@@ -337,9 +338,8 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         # Blocks where the command does not read, while this thread reads what it puts out. It
         # ends when all is written, or when the command ends or is closed. A daemon, so that a
         # script that was interrupted can end.
-        writer = threading.Thread(target=write, name=f"wsep-send-{self.pid}", daemon=True)
         try:
-            writer.start()
+            start_thread(write, name=f"wsep-send-{self.pid}", died=failures.append)
         except RuntimeError:  # there are too many
             written.set()
             raise
@@ -548,8 +548,7 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
 
         # Shows the output while this thread waits for the keyboard, so that a command that does
         # not read cannot keep what it shows from being seen. This thread ends it, below.
-        output = threading.Thread(target=show_output, name=f"wsep-show-{self.pid}", daemon=True)
-        output.start()
+        output = start_thread(show_output, name=f"wsep-show-{self.pid}", died=failures.append)
         try:
             self._send_keys(escape_character, input_filter, ended)
         finally:

@@ -18,6 +18,7 @@ from . import http_request
 from .access import Refusal
 from .http_request import Response, linger, read_head, refusal
 from .log import Warnings, log
+from .threads import start_thread
 from .transports.sockets import start_tls
 from .wakeup import READ, Wakeup, a_while, wait_for
 from .wsgi import UPGRADED
@@ -277,9 +278,13 @@ class Listener:
                 return
             # Ends with the connection, which server_close cuts and waits for. No daemon: it runs
             # commands, whose end it has to see to.
-            thread = threading.Thread(target=self._run, args=(connection,), name="wsep-connection")
-            thread.start()
-            connection.thread = thread
+            connection.thread = start_thread(
+                self._run,
+                connection,
+                name="wsep-connection",
+                died=lambda _: None,  # its socket is closed, which tells its client
+                daemon=False,
+            )
         except (RuntimeError, MemoryError) as error:  # from Thread.start
             self._forget(connection)
             self._refuse(connection, str(error))

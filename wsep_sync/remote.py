@@ -44,6 +44,7 @@ from .messages import (
     start_error_from_reason,
 )
 from .process import Execer, Process
+from .threads import start_thread
 from .transports.base import POLICY_VIOLATION, Transport
 from .wakeup import READ, Wakeup, wait_for
 
@@ -296,12 +297,13 @@ class RemoteInput(io.RawIOBase):
                     wakeup.set()
             try:
                 # A daemon, as the thread that receives is.
-                threading.Thread(
-                    target=self._copy_from_descriptor,
-                    args=(reader, wakeup),
+                start_thread(
+                    self._copy_from_descriptor,
+                    reader,
+                    wakeup,
                     name="wsep-fileno",
-                    daemon=True,
-                ).start()
+                    died=lambda error: self.end(f"internal error: {error!r}"),
+                )
             except RuntimeError:
                 os.close(reader)
                 os.close(writer)
@@ -415,12 +417,9 @@ class RemoteProcess(Process):
         self._missing: ExitMissing | None = None
         # Receives until the exit status or the end of the connection, which close() brings about.
         # A daemon, so that a script that forgot a process can end.
-        receiver = threading.Thread(
-            target=self._receive, name=f"wsep-receive-{self.pid}", daemon=True
+        self._receiver = start_thread(
+            self._receive, name=f"wsep-receive-{self.pid}", died=self._receiver_died
         )
-        receiver.start()
-        # Not before: one that could not be started would refer to this for ever, as this to it.
-        self._receiver = receiver
         _processes.add(self)
 
     def _receive(self) -> None:
@@ -432,12 +431,21 @@ class RemoteProcess(Process):
         except ProtocolError as error:
             code, reason = error.close_code, str(error)
             self._missing = ExitMissing(f"no exit status: the server sent nonsense: {error}")
+        self._tell_end()
+        self._transport.close(code, reason)
+
+    def _receiver_died(self, error: Exception) -> None:
+        if self._exit is None:
+            self._missing = ExitMissing(f"no exit status: internal error: {error!r}")
+        self._tell_end()
+        self._transport.abort()
+
+    def _tell_end(self) -> None:
         # Before wait() returns: from then on, writing fails.
         self._input.end("the command has ended")
         self._done.set()
         self._out.feed_eof(self._missing)
         self._err.feed_eof(self._missing)
-        self._transport.close(code, reason)
 
     def _receive_until_exit(self) -> ExitCode:
         receive = self._transport.receive

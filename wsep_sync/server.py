@@ -44,6 +44,7 @@ from .metrics import Metrics, failure_reason
 from .process import Execer, Process
 from .session import Options, Session, SessionInfo, State, nothing_to_watch
 from .streams import close_quietly
+from .threads import start_thread
 from .transports.base import CLOSE_TIMEOUT, POLICY_VIOLATION, Buffer, Transport
 
 if TYPE_CHECKING:
@@ -182,9 +183,14 @@ class Server:
         # session.
         closing = []
         for session in self._living():
-            thread = threading.Thread(target=session.close, args=("the server ends",))
             try:
-                thread.start()
+                thread = start_thread(
+                    session.close,
+                    "the server ends",
+                    name="wsep-session-close",
+                    died=lambda _: None,  # nobody but this function waits for it
+                    daemon=False,
+                )
             except RuntimeError:  # no more threads can be had
                 session.close("the server ends")
             else:
@@ -477,12 +483,17 @@ class _Connection:
         return early
 
     def _run(self, target: Callable[..., None], *args: object, name: str) -> None:
-        thread = threading.Thread(target=target, args=args, name=name)
         try:
-            thread.start()
+            # No daemon: it has a part in ending the command.
+            thread = start_thread(target, *args, name=name, died=self._fail, daemon=False)
         except RuntimeError as error:  # to the kernel threads are processes, of which it has enough
             raise ProtocolError(f"serve command: {error}") from error
         self._threads.append(thread)
+
+    def _fail(self, _error: Exception) -> None:
+        """Let :meth:`run` end the command, and tell the client that this side has failed."""
+        self._failure = self._failure or ProtocolError("internal error")
+        self._transport.set_deadline(0)
 
     def _send_output(self, name: str, header: bytes, file: io.BufferedReader) -> None:
         raw = file.raw

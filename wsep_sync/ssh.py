@@ -34,6 +34,7 @@ from .errors import (
 )
 from .messages import Command, ExitCode, Resize, Signal, signal_message
 from .process import Execer, Process
+from .threads import start_thread
 from .transports.liveness import keep_alive
 from .wakeup import Wakeup
 
@@ -746,9 +747,12 @@ class SSHInput(io.RawIOBase):
             file = streams.DescriptorReader(reader, stop)
             try:
                 # A daemon, as the threads that receive are.
-                threading.Thread(
-                    target=self._send_all, args=(file,), name="wsep-fileno", daemon=True
-                ).start()
+                start_thread(
+                    self._send_all,
+                    file,
+                    name="wsep-fileno",
+                    died=lambda _: None,  # who writes gets EPIPE, as the other end is closed
+                )
             except RuntimeError:
                 file.close()
                 os.close(writer)
@@ -860,12 +864,17 @@ class SSHProcess(Process):
         self._start_reader(self._read_out, "out")
 
     def _start_reader(self, read: Callable[..., None], name: str, *args: object) -> None:
-        reader = threading.Thread(
-            target=read, args=args, name=f"wsep-ssh-{name}-{self.pid}", daemon=True
+        self._readers.append(
+            start_thread(read, *args, name=f"wsep-ssh-{name}-{self.pid}", died=self._reader_died)
         )
-        reader.start()
-        # Not before: one that could not be started would refer to this for ever, as this to it.
-        self._readers.append(reader)
+
+    def _reader_died(self, error: Exception) -> None:
+        self._status.set(None, f"internal error: {error!r}")
+        for pipe in (self._out, self._err):
+            pipe.feed_eof(self._status.missing)
+        self._input.end()
+        _close_quietly(self._channel)
+        self._finished()
 
     def _read_out(self) -> None:
         self._read(self._channel.recv, self._out)

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from .errors import WsepError, copy_error
+from .threads import start_thread
 from .wakeup import READ, WRITE, Wakeup, a_while, wait_for
 
 if sys.platform == "linux":
@@ -468,12 +469,14 @@ class PipeReader(io.RawIOBase):
             reader, writer = os.pipe()
             try:
                 # A daemon: it may have to wait for whoever reads the pipe.
-                threading.Thread(
-                    target=_copy_to_descriptor,
-                    args=(self._pipe, writer),
+                start_thread(
+                    _copy_to_descriptor,
+                    self._pipe,
+                    writer,
                     name="wsep-fileno",
-                    daemon=True,
-                ).start()
+                    # Who reads here is told; the descriptor can only end.
+                    died=lambda error: self._pipe.feed_eof(WsepError(f"internal error: {error!r}")),
+                )
             except RuntimeError:
                 os.close(reader)
                 os.close(writer)

@@ -8,11 +8,11 @@ import errno
 import io
 import os
 import signal
-import threading
 from typing import TYPE_CHECKING
 
 from ..copiers import check_readable, is_null_device
 from ..errors import WsepError
+from ..threads import start_thread
 from .client import client_command, exit_status, target
 from .console import PIECE, read, write
 from .signals import Signals
@@ -37,25 +37,38 @@ def notty(arguments: argparse.Namespace, signals: Signals) -> int:
         target(arguments) as server,
         signals.wait_for_call(lambda: server.start(command)) as process,
     ):
-        failures: list[OSError] = []  # of our own input and outputs
+        failures: list[Exception] = []  # of our own input and outputs
         if command.stdin and no_input:
             _close_input(process)
         elif command.stdin:
             # A daemon: it may be reading from a terminal when the command has ended.
-            threading.Thread(
-                target=_forward_input, args=(process, failures), name="wsep-stdin", daemon=True
-            ).start()
+            start_thread(
+                _forward_input,
+                process,
+                failures,
+                name="wsep-stdin",
+                died=lambda error: _end_with(error, process, failures),
+            )
 
         def interrupt() -> None:
             # The first Ctrl-C is the command's, as it would be if it ran here. A daemon, as the
             # server may take nothing more: then the second one is not held up.
             del signals.handlers[signal.SIGINT]
-            threading.Thread(
-                target=_forward_interrupt, args=(process,), name="wsep-interrupt", daemon=True
-            ).start()
+            start_thread(
+                _forward_interrupt,
+                process,
+                name="wsep-interrupt",
+                died=lambda error: _end_with(error, process, failures),
+            )
 
         signals.handle(signal.SIGINT, interrupt)
         return signals.wait_for_call(lambda: _copy_outputs(process, failures))
+
+
+def _end_with(error: Exception, process: Process, failures: list[Exception]) -> None:
+    """End the command because one of our own ends has failed, which is what is told then."""
+    failures.append(error)
+    process.close()
 
 
 def _forward_interrupt(process: Process) -> None:
@@ -66,7 +79,7 @@ def _forward_interrupt(process: Process) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def _forward_input(process: Process, failures: list[OSError]) -> None:
+def _forward_input(process: Process, failures: list[Exception]) -> None:
     raw = process.stdin.raw
     # Asked beforehand: one that has hung up does not know any more that it is a terminal.
     terminal = os.isatty(0)
@@ -77,8 +90,7 @@ def _forward_input(process: Process, failures: list[OSError]) -> None:
             if terminal and error.errno == errno.EIO:
                 break  # it has hung up
             # The end of its input would let the command take what it got for the whole.
-            failures.append(_input_failure(error))
-            process.close()
+            _end_with(_input_failure(error), process, failures)
             return
         if not data:
             break
@@ -98,7 +110,7 @@ def _input_failure(error: OSError) -> OSError:
     return OSError(error.errno, f"standard input: {error.strerror}")
 
 
-def _copy_outputs(process: Process, failures: list[OSError]) -> int:
+def _copy_outputs(process: Process, failures: list[Exception]) -> int:
     """Copy both outputs to their ends; return the status, or raise what has failed."""
 
     def copy_errors() -> None:
@@ -106,14 +118,14 @@ def _copy_outputs(process: Process, failures: list[OSError]) -> int:
             _copy_output(process.stderr, 2)
         except OSError as error:
             # It cannot be written: a command that ran here would end of that.
-            failures.append(error)
-            process.close()
+            _end_with(error, process, failures)
         except WsepError:
             pass  # the connection is lost, as the other output tells as well
 
     # Ends with the error output, which closing the process ends in any case. A daemon, as above.
-    errors = threading.Thread(target=copy_errors, name="wsep-stderr", daemon=True)
-    errors.start()
+    errors = start_thread(
+        copy_errors, name="wsep-stderr", died=lambda error: _end_with(error, process, failures)
+    )
     _copy_output(process.stdout, 1)
     errors.join()
     for failure in failures:

@@ -9,7 +9,6 @@ import os
 import secrets
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from ..access import Access, is_loopback
 from ..listener import Listener
 from ..local import LocalExecer
 from ..server import Options, Server
+from ..threads import start_thread
 from ..wakeup import Wakeup
 from ..wsgi import application
 from .console import complain
@@ -74,11 +74,14 @@ def serve(arguments: argparse.Namespace, signals: Signals) -> int:
         reason = error.strerror or error
         complain(f"cannot listen on {arguments.host} port {arguments.port}: {reason}")
         return 1
-    with _running(listener, server):
+    died = Wakeup()  # set if nothing is accepted any more
+    with _running(listener, server, died):
         print(f"listening on {listener.url}", flush=True)
         systemd.notify("READY=1")
         try:
-            signals.wait(Wakeup())
+            signals.wait(died)
+            complain("connections are not accepted any more")
+            return 1
         except Ended as ended:
             systemd.notify("STOPPING=1")
             if ended.signal == signal.SIGTERM:
@@ -94,13 +97,18 @@ def embedded() -> Iterator[tuple[str, str]]:
     token = secrets.token_urlsafe()
     server = Server()
     app = application(server, LocalExecer(), access=Access(token))
-    with _running(Listener(app), server) as listener:
+    # Nobody would connect twice: a connection that is not accepted times out.
+    with _running(Listener(app), server, Wakeup()) as listener:
         yield listener.url, token
 
 
 @contextlib.contextmanager
-def _running(listener: Listener, server: Server) -> Iterator[Listener]:
-    """Accept connections meanwhile; at the end, end everything."""
+def _running(listener: Listener, server: Server, died: Wakeup) -> Iterator[Listener]:
+    """Accept connections meanwhile; at the end, end everything.
+
+    Args:
+        died: Set if the thread that accepts dies.
+    """
     with contextlib.ExitStack() as cleanup:
         cleanup.enter_context(listener)
         # Before the connections are cut, so that clients learn why.
@@ -108,15 +116,11 @@ def _running(listener: Listener, server: Server) -> Iterator[Listener]:
         cleanup.callback(server.close)
         # It ends when the listener is shut down. A daemon, for a signal that comes while it is
         # being started must not leave something that keeps this process.
-        accepting = threading.Thread(target=listener.serve_forever, name="wsep-accept", daemon=True)
-
-        @cleanup.callback
-        def stop() -> None:
-            listener.shutdown()
-            if accepting.is_alive():
-                accepting.join()
-
-        accepting.start()
+        accepting = start_thread(
+            listener.serve_forever, name="wsep-accept", died=lambda _: died.set()
+        )
+        cleanup.callback(accepting.join)
+        cleanup.callback(listener.shutdown)
         yield listener
 
 

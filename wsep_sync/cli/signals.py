@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
-import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import TypeVar
 
+from ..threads import start_thread
 from ..wakeup import READ, Wakeup, wait_for
 
 __all__ = ["Ended", "Signals"]
@@ -117,7 +117,7 @@ class Signals:
 
         # A daemon: when a signal ends this command, it may be connecting to a server that does
         # not answer, or writing to somebody who does not read.
-        threading.Thread(target=run, name="wsep-work", daemon=True).start()
+        start_thread(run, name="wsep-work", died=lambda _: done.set())
         self.wait(done)
         for error in errors:
             raise error

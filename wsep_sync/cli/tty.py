@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import ConnectError, ExitMissing, StartError, StartOSError, TransportClosed
+from ..threads import start_thread
 from ..wakeup import WRITE, wait_for
 from .client import Target, client_command, exit_status, target
 from .console import NO_CONNECTION, PIECE, one_line, read, write
@@ -94,6 +95,7 @@ class _TerminalClient:
         # is no connection.
         self._process: Process | None = None
         self._left = False  # by ~.
+        self._failure: Exception | None = None  # of another of our threads, which ends all
         self._in_alt = False  # the alternate screen is shown
         self._screen = threading.Lock()  # held while something is shown; guards _over
         self._over = False  # nothing more is to be shown
@@ -103,13 +105,13 @@ class _TerminalClient:
         self._process = signals.wait_for_call(self._start)
         try:
             with _RawTerminal() as terminal:
-                # A daemon: it may be stuck in sending when this command ends.
-                threading.Thread(target=self._resize, name="wsep-resize", daemon=True).start()
+                # Daemons: the one may be stuck in sending when this command ends, the other is
+                # reading from the terminal.
+                start_thread(self._resize, name="wsep-resize", died=self._end_with)
                 signals.handle(signal.SIGWINCH, self._resized.set)
                 signals.handle(signal.SIGTSTP, lambda: self._suspend(signals, terminal))
                 self._resized.set()  # perhaps it was, before
-                # A daemon: it is reading from the terminal when the command ends.
-                threading.Thread(target=self._type, name="wsep-keyboard", daemon=True).start()
+                start_thread(self._type, name="wsep-keyboard", died=self._end_with)
                 try:
                     return signals.wait_for_call(self._show)
                 except BaseException:
@@ -126,6 +128,12 @@ class _TerminalClient:
             if self._process is not None:
                 self._process.close()
 
+    def _end_with(self, error: Exception) -> None:
+        self._failure = error
+        process = self._process
+        if process is not None:
+            process.close()
+
     def _start(self) -> Process:
         return self._server.start(self._command)
 
@@ -134,10 +142,13 @@ class _TerminalClient:
             assert self._process is not None
             try:
                 self._copy(self._process)
-                if not self._left:
+                if not (self._left or self._failure):
                     return exit_status(self._process)
             except ExitMissing as error:
                 lost = error
+            if self._failure is not None:
+                self._leave_modes()
+                raise self._failure
             if self._left:
                 self._leave_modes()
                 if self._command.id:
