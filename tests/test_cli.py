@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from helpers import (
     serving,
     sh,
 )
+from pexpect import EOF
 from programs import (
     WSEP_SYNC,
     environment,
@@ -36,7 +39,8 @@ from programs import (
     server_process,
 )
 
-from wsep_sync import Command, ExitError, ExitMissing, Server, TransportClosed, connect
+from wsep_sync import Command, ExitError, ExitMissing, Popen, Server, TransportClosed, connect
+from wsep_sync.expect import spawn
 from wsep_sync.listener import Listener
 from wsep_sync.transports.base import Transport
 
@@ -93,6 +97,54 @@ def test_what_serve_ignores_its_commands_do_not(name: str) -> None:
         finally:
             server.terminate()
         assert server.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize("subcommand", ["serve", "notty"])
+def test_children_whose_end_was_to_be_ignored(subcommand: str) -> None:
+    # As some supervisors start what they run: the kernel would forget how children ended.
+    ignoring = [
+        sys.executable,
+        "-c",
+        (
+            "import os, signal, sys\n"
+            "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"  # some shells do not ignore it
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        ),
+        *WSEP_SYNC,
+    ]
+    script = "grep SigIgn /proc/$$/status; exit 3"
+    command = ["notty", "--", "sh", "-c", script]
+    if subcommand == "notty":  # with a server inside
+        done = subprocess.run(
+            [*ignoring, *command], stdout=subprocess.PIPE, timeout=SECONDS, env=environment()
+        )
+        assert done.returncode == 3
+        assert not int(done.stdout.split()[-1], 16) & 1 << signal.SIGCHLD - 1
+        return
+    with subprocess.Popen(
+        [*ignoring, "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+    ) as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().decode().split()[-1]
+            with connect(url) as execer:
+                for tty in (False, True):
+                    with execer.start(sh("exit 3", tty=tty)) as process:
+                        assert process.stdout.read() == b""
+                        with pytest.raises(ExitError) as ended:
+                            process.wait(SECONDS)
+                        assert ended.value.exit_code == 3
+                with execer.start(sh("kill -TERM $$")) as process:
+                    with pytest.raises(ExitError) as ended:
+                        process.wait(SECONDS)
+                    assert ended.value.signal == signal.SIGTERM
+        finally:
+            server.terminate()
+            status = server.wait(SECONDS)
+    assert status == 0
 
 
 def test_serve_on_ipv6() -> None:
@@ -579,6 +631,55 @@ def test_a_server_that_never_starts_the_command() -> None:
         done = run("notty", "--url", url, "--timeout", "0.5", "--", "true")
     assert (done.returncode, done.stdout) == (255, b"")
     has_one_line(done.stderr, "0.5 seconds")
+
+
+# What a status may be that is no success: as it came, and what is made of it.
+STATUSES = [
+    ('"exit_code":3', 3),
+    ('"exit_code":255', 255),
+    ('"exit_code":256', 255),
+    ('"exit_code":512,"error":"exit status 512"', 255),
+    ('"exit_code":3221225472', 255),  # Windows' have 32 bits
+    ('"exit_code":-256', 255),
+    ('"exit_code":-1', 255),
+    ('"exit_code":-1,"signal":64', 192),
+    ('"exit_code":-1,"error":"signal: signal 128"', 255),
+    ('"exit_code":0,"signal":0', 255),
+    ('"exit_code":null', 255),
+    ('"error":""', 255),  # no exit_code
+]
+
+
+@pytest.mark.parametrize("face", ["notty", "Popen", "spawn"])
+def test_no_failure_becomes_a_success(face: str) -> None:
+    def serve(conn: Transport) -> None:
+        start = json.loads(bytes(conn.receive()).split(b"\n")[0])
+        conn.send(b'{"type":"pid","pid":1}\n')
+        conn.send(b'{"type":"exit_code",%s}\n' % start["command"]["args"][0].encode())
+        receive_all(conn)
+
+    def status(fields: str) -> int:
+        """What a shell would make of it."""
+        if face == "notty":
+            return run("notty", "--url", url, "--", "x", fields).returncode
+        try:
+            if face == "Popen":
+                with Popen(["x", fields], stdin=subprocess.DEVNULL, url=url) as process:
+                    code = process.wait(SECONDS)
+                assert process.returncode == code
+                return 128 - code if code < 0 else min(code, 255)
+            with spawn("x", [fields], url=url) as child:
+                child.expect(EOF)
+            assert child.exitstatus != 0
+            return os.WEXITSTATUS(child.status) or 128 + os.WTERMSIG(child.status)
+        except ExitMissing:
+            return 255
+
+    with scripted(serve) as url:
+        for fields, expected in STATUSES:
+            got = status(fields)
+            # A negative number without a signal is one to subprocess.
+            assert got == expected or (face == "Popen" and "-" in fields and got), (fields, got)
 
 
 def receive_all(conn: Transport) -> None:

@@ -34,6 +34,7 @@ TOKEN = "s3cret-t0ken"
 def token_file(tmp_path: Path) -> str:
     path = tmp_path / "token"
     path.write_text(f"{TOKEN}\n")
+    path.chmod(0o600)
     return str(path)
 
 
@@ -52,6 +53,7 @@ def cert(tmp_path: Path) -> list[str]:
 def test_a_token_from_a_file(token_file: str, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("another")
+    wrong.chmod(0o600)
     with server_process("--token-file", token_file) as (url, server):
         notty = ["notty", "--url", url]
         done = run(*notty, "--token-file", token_file, "--", "echo", "in")
@@ -112,6 +114,46 @@ def test_a_file_that_holds_no_token(tmp_path: Path, content: str, subcommand: st
     assert (done.returncode, done.stdout) == (2, b"")
     assert str(path).encode() in done.stderr
     assert b"one line" in done.stderr
+
+
+@pytest.mark.parametrize("subcommand", ["serve", "notty", "tty", "sessions", "kill"])
+def test_an_empty_token_in_the_environment(subcommand: str) -> None:
+    # As $(cat missing) leaves it. Nobody who says so means that no token is wanted.
+    with server_process() as (url, _):
+        arguments = {"serve": ["--port", "0"], "sessions": ["--url", url]}.get(
+            subcommand, ["--url", url, "x"]
+        )
+        done = run(subcommand, *arguments, env=environment(WSEP_TOKEN=""))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.splitlines()[-1].endswith(
+        b"error: $WSEP_TOKEN is set, but empty: unset it to do without a token"
+    )
+
+
+def test_an_empty_token_is_none_to_connect_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="the token is empty"):
+        connect("ws://127.0.0.1:1", token="")
+    monkeypatch.setenv("WSEP_TOKEN", "")
+    with pytest.raises(ValueError, match=r"\$WSEP_TOKEN is set, but empty"):
+        connect("ws://127.0.0.1:1")
+    with pytest.raises(ValueError, match=r"\$WSEP_TOKEN is set, but empty"):
+        Popen(["true"], url="ws://127.0.0.1:1")
+
+
+def test_a_file_of_a_token_comes_before_the_environment(token_file: str) -> None:
+    with server_process("--token-file", token_file, env=environment(WSEP_TOKEN="")) as (url, _):
+        done = run("sessions", "--url", url, env=environment(WSEP_TOKEN=TOKEN))
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("subcommand", ["serve", "notty"])
+def test_a_token_file_that_everybody_can_read(token_file: str, subcommand: str) -> None:
+    Path(token_file).chmod(0o644)
+    arguments = ["--port", "no"] if subcommand == "serve" else ["--url", "ws://127.0.0.1:1", "x"]
+    done = run(subcommand, "--token-file", token_file, *arguments)
+    words = f"wsep-sync: warning: every user of this machine can read {token_file}"
+    assert done.stderr.decode().splitlines()[0].startswith(words)
+    assert done.stderr.count(b"every user") == 1
 
 
 def test_a_token_file_that_is_not_there() -> None:

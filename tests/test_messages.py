@@ -264,7 +264,16 @@ def test_null_and_absent_fields_are_zero() -> None:
     assert decode_client_message(b'{"type":"resize"}') == Resize(0, 0)
     assert decode_client_message(b'{"type":"resize","rows":null,"cols":3}') == Resize(0, 3)
     assert decode_server_message(b'{"type":"pid","pid":1,"features":null}') == Pid(1)
-    assert decode_server_message(b'{"type":"exit_code","error":null,"signal":null}') == ExitCode(0)
+    exit = b'{"type":"exit_code","exit_code":0,"error":null,"signal":null}'
+    assert decode_server_message(exit) == ExitCode(0)
+
+
+def test_a_status_that_is_missing_is_no_success() -> None:
+    for raw in (b'{"type":"exit_code"}', b'{"type":"exit_code","exit_code":null,"error":""}'):
+        with pytest.raises(ProtocolError, match=r"^exit_code message: exit_code is missing"):
+            decode_server_message(raw)
+    with pytest.raises(ProtocolError, match=r"^exit_code message: signal 0 ends nothing"):
+        decode_server_message(b'{"type":"exit_code","exit_code":0,"signal":0}')
 
 
 def test_unknown_types_are_ignored(decode: Decoder) -> None:
@@ -601,6 +610,8 @@ def test_every_signal_can_be_told_in_words() -> None:
         ("", None),
         ("signal: ", None),
         ("signal: signal -1", None),
+        ("signal: signal 0", None),
+        ("signal: signal 65", None),
         ("signal: signal 99999", None),
         ("signal: signal ²", None),
         ("killed", None),

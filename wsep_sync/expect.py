@@ -601,7 +601,8 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             return False
         except ExitError as error:
             code, signal = error.exit_code, error.signal
-        self.status = code << 8 if signal is None else signal
+        # wait(2) keeps eight bits of it, by which 256 would be a success.
+        self.status = (code if 0 <= code < 256 else 255) << 8 if signal is None else signal
         self.exitstatus = code if signal is None else None
         self.signalstatus = signal
         self.terminated = True

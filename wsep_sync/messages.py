@@ -351,6 +351,10 @@ def decode_server_message(data: Buffer) -> ServerMessage | None:
                 signal = signal_from_message(message)
             else:
                 _check_number("signal", signal, 64)
+                if not signal:
+                    raise ValueError("signal 0 ends nothing")
+            if header.get("exit_code") is None:
+                raise ValueError("exit_code is missing")
             return ExitCode(_number(header, "exit_code"), message, signal)
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"{kind} message: {error}") from error
@@ -395,7 +399,8 @@ def signal_from_message(message: str) -> int | None:
     if word in _SIGNAL_NUMBERS:
         return _SIGNAL_NUMBERS[word]
     digits = word.removeprefix("signal ")
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 4 else None
+    number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 4 else 0
+    return number if 0 < number <= 64 else None
 
 
 # What the reference, which is Go on Linux, and strerror on other systems say of an errno.

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     import websocket
     from _typeshed import ReadableBuffer
 
-__all__ = ["CONNECT_TIMEOUT", "RemoteExecer", "connect", "session_headers"]
+__all__ = ["CONNECT_TIMEOUT", "RemoteExecer", "connect", "environment_token", "session_headers"]
 
 #: Seconds that a connection, and then the start of a command, may take by default.
 CONNECT_TIMEOUT = 10.0
@@ -96,7 +96,7 @@ def connect(
         url: ``ws://HOST:PORT/PATH`` or ``wss://…``. An IPv6 address stands in brackets.
         timeout: Seconds for making a connection, and again for the server to start a command.
         token: What the server wants to be shown, as ``Authorization: Bearer TOKEN`` (RFC 6750);
-            by default that in ``$WSEP_TOKEN``, if there is one. Over ``ws://``, whoever listens on
+            by default that in ``$WSEP_TOKEN``, if that is set. Over ``ws://``, whoever listens on
             the way can read it. It is never sent on to where a server redirects to.
         headers: HTTP headers to send with the request.
         session_id: The id of the command that the connection made by this is for. One of another
@@ -107,7 +107,7 @@ def connect(
 
     Raises:
         ConnectError: No connection could be made. Its ``status`` is 401 if the token is wrong.
-        ValueError: ``url`` is not the URL of a WebSocket, or the token cannot be sent.
+        ValueError: ``url`` is not the URL of a WebSocket, or the token is empty or cannot be sent.
 
     Example:
         >>> with connect("ws://127.0.0.1:8080") as execer:  # doctest: +SKIP
@@ -116,7 +116,9 @@ def connect(
     """
 
     headers = dict(headers or {})
-    token = os.environ.get("WSEP_TOKEN") or None if token is None else token
+    if token == "":
+        raise ValueError("the token is empty")
+    token = environment_token() if token is None else token
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
 
@@ -134,6 +136,19 @@ def connect(
     execer._dial = dial
     execer._session_id = session_id
     return execer
+
+
+def environment_token() -> str | None:
+    """Return the token in ``$WSEP_TOKEN``, ``None`` if that is not set.
+
+    Raises:
+        ValueError: It is set, but empty, as a command that failed leaves it:
+            ``WSEP_TOKEN=$(cat missing)`` does not ask for no token at all.
+    """
+    token = os.environ.get("WSEP_TOKEN")
+    if token == "":
+        raise ValueError("$WSEP_TOKEN is set, but empty: unset it to do without a token")
+    return token
 
 
 def session_headers(session_id: str) -> dict[str, str]:

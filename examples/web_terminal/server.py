@@ -79,7 +79,7 @@ def with_page(app: WSGIApplication) -> WSGIApplication:
 def main() -> None:
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8080
     # Taken out, lest the shells find it in their environment.
-    access = Access(os.environ.pop("WSEP_TOKEN", None) or None)
+    access = Access(os.environ.pop("WSEP_TOKEN", None))
     server = Server()
     app = with_page(application(server, LocalExecer(), access=access))
     with Listener(app, "127.0.0.1", port) as listener:

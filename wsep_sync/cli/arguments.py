@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import threading
+
+from .console import complain
 
 __all__ = ["parser"]
 
@@ -231,6 +234,7 @@ def _token_file(path: str) -> str:
     try:
         with open(path, encoding="ascii") as file:
             token = file.read().strip()
+            mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError:
@@ -238,6 +242,8 @@ def _token_file(path: str) -> str:
     # What a header can hold (RFC 6750), and what is not there by mistake.
     if not token or not token.isprintable() or " " in token:
         raise argparse.ArgumentTypeError(f"{path}: must hold one line of printable ASCII")
+    if mode & stat.S_IROTH and os.name == "posix":
+        complain(f"warning: every user of this machine can read {path}: chmod o-r takes that away")
     return token
 
 

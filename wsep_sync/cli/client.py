@@ -72,7 +72,20 @@ def target(arguments: argparse.Namespace) -> Iterator[Target]:
         with embedded() as (url, token):
             yield Target(url, arguments.timeout, token)
     else:
-        yield Target(arguments.url, arguments.timeout, arguments.token, _ssl_context(arguments))
+        shown = arguments.token or _environment_token(arguments)
+        yield Target(arguments.url, arguments.timeout, shown, _ssl_context(arguments))
+
+
+def _environment_token(arguments: argparse.Namespace) -> str | None:
+    from ..remote import environment_token
+
+    if arguments.url.startswith("ssh://"):
+        return None
+    try:
+        return environment_token()
+    except ValueError as error:
+        arguments.fail(str(error))
+        raise
 
 
 def _ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
@@ -114,7 +127,9 @@ def exit_status(process: Process) -> int:
     try:
         process.wait()
     except ExitError as error:
-        return SIGNALLED + error.signal if error.signal is not None else error.exit_code & 0xFF
+        status = error.exit_code if error.signal is None else SIGNALLED + error.signal
+        # The system keeps eight bits of it, by which 256 would be a success.
+        return status if 0 < status < 256 else NO_CONNECTION
     return 0
 
 

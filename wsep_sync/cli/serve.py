@@ -17,6 +17,7 @@ from .. import log, systemd
 from ..access import Access, is_loopback
 from ..listener import Listener
 from ..local import LocalExecer
+from ..remote import environment_token
 from ..server import Options, Server
 from ..threads import start_thread
 from ..wakeup import Wakeup
@@ -39,8 +40,7 @@ _LAST_WORDS = 5.0
 def serve(arguments: argparse.Namespace, signals: Signals) -> int:
     """Run commands for clients until a signal comes."""
     signals.ignore_alone()
-    # Taken out, lest the commands find it in their environment.
-    token = arguments.token or os.environ.pop("WSEP_TOKEN", None) or None
+    token = _token(arguments)
     sockets = _inherited_sockets(arguments)
     _check_exposure(arguments, token, sockets)
     try:
@@ -130,6 +130,17 @@ def _drain(listener: Listener, server: Server, grace: float) -> None:
     if listener.drain(grace):
         # Terminals with nobody attached, which run something all the same.
         server.drain(max(0.0, end - time.monotonic()))
+
+
+def _token(arguments: argparse.Namespace) -> str | None:
+    try:
+        return arguments.token or environment_token()
+    except ValueError as error:
+        arguments.fail(str(error))
+        raise
+    finally:
+        # Lest the commands find it in their environment.
+        os.environ.pop("WSEP_TOKEN", None)
 
 
 def _inherited_sockets(arguments: argparse.Namespace) -> list[socket.socket]:

@@ -59,6 +59,7 @@ class Signals:
                 end.setblocking(False)
             former = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
             cleanup.callback(signal.set_wakeup_fd, former)
+            _await_children(cleanup)
             for number in _ENDING:
                 _catch(number, cleanup)
             self._cleanup = cleanup.pop_all()
@@ -128,6 +129,17 @@ def _catch(number: int, cleanup: contextlib.ExitStack) -> None:
     """Let a signal do no more than end waiting. One that is ignored, as nohup does it, stays so."""
     if signal.getsignal(number) != signal.SIG_IGN:
         cleanup.callback(signal.signal, number, signal.signal(number, _do_nothing))
+
+
+def _await_children(cleanup: contextlib.ExitStack) -> None:
+    """Let this process learn how its children end, and let them learn it of theirs.
+
+    Where SIGCHLD is ignored, as some programs leave it to what they start, the kernel forgets a
+    child's status when it ends (POSIX, exec and wait); and the commands would inherit that.
+    """
+    number = getattr(signal, "SIGCHLD", None)  # Windows has none
+    if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+        cleanup.callback(signal.signal, number, signal.signal(number, signal.SIG_DFL))
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
