@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import io
 import os
 import select
@@ -32,7 +33,7 @@ from typing import Any
 
 import pytest
 from faces import SUBPROCESS, Face, face, stdio
-from helpers import Task, blocked, gone, listening
+from helpers import SECONDS, Task, blocked, gone, listening
 
 import wsep_sync
 
@@ -1418,6 +1419,116 @@ def descriptors_can_be_written_by_subprocess(face: Face, tmp: Path) -> Any:
 
 
 # Older high-level API
+
+
+# Streams that do not block, as the io module has them
+
+
+def _without_blocking(file: Any) -> Any:
+    os.set_blocking(file.fileno(), False)
+    return file
+
+
+def _poll_to_the_end(file: Any) -> bytes:
+    """Read what there is whenever there is something, as an event loop does."""
+    got = b""
+    while True:
+        assert select.select([file], [], [], SECONDS)[0], got[-100:]
+        piece = file.read()
+        if piece == b"":
+            return got
+        got += piece or b""
+
+
+@case
+def not_blocking_reads(face: Face, tmp: Path) -> Any:
+    results: list[Any] = []
+    for options in ({}, {"bufsize": 0}, {"bufsize": 100}):
+        with face.Popen(ECHO, stdin=PIPE, stdout=PIPE, **options) as process:
+            out = _without_blocking(process.stdout)
+            results += [out.read(), out.read(5), out.readinto(bytearray(5)), out.read()]
+            process.stdin.write(b"a\n")
+            process.stdin.flush()
+            results += [_poll_line(out), out.read(), out.read(1)]
+            process.stdin.close()
+            results += [_poll_to_the_end(out), out.read(), process.wait()]
+    return results
+
+
+def _poll_line(file: Any) -> bytes:
+    got = b""
+    while not got.endswith(b"\n"):
+        assert select.select([file], [], [], SECONDS)[0], got
+        got += file.read() or b""
+    return got
+
+
+@case
+def not_blocking_reads_lose_nothing(face: Face, tmp: Path) -> Any:
+    script = "i=0; while [ $i -lt 20 ]; do seq 5000; sleep 0.001; i=$((i+1)); done"
+    with face.Popen(["sh", "-c", script], stdout=PIPE) as process:
+        got = _poll_to_the_end(_without_blocking(process.stdout))
+    return len(got), hashlib.sha256(got).hexdigest(), process.returncode
+
+
+@case
+def not_blocking_writes(face: Face, tmp: Path) -> Any:
+    os.mkfifo(tmp / "fifo")
+    command = ["sh", "-c", 'read line <"$1"; wc -c', "sh", tmp / "fifo"]
+    with face.Popen(command, bufsize=0, stdin=PIPE, stdout=PIPE) as process:
+        stdin = _without_blocking(process.stdin)
+        taken = 0
+        # How much is taken differs: until nothing has been for a while.
+        while select.select([], [stdin], [], 0.2)[1]:
+            taken += stdin.write(bytes(1 << 20)) or 0
+        refused = stdin.write(b"a")
+        (tmp / "fifo").write_text("go\n")
+        stdin.close()
+        return taken > 0, refused, int(process.stdout.read()) == taken
+
+
+@case
+def not_blocking_writes_through_a_buffer(face: Face, tmp: Path) -> Any:
+    os.mkfifo(tmp / "fifo")
+    command = ["sh", "-c", 'read line <"$1"; wc -c', "sh", tmp / "fifo"]
+    with face.Popen(command, stdin=PIPE, stdout=PIPE) as process:
+        stdin = _without_blocking(process.stdin)
+        taken = 0
+        try:
+            while True:
+                taken += stdin.write(bytes(1 << 20))
+        except BlockingIOError as error:
+            taken += error.characters_written
+        (tmp / "fifo").write_text("go\n")
+        while True:
+            assert select.select([], [stdin], [], SECONDS)[1]
+            with contextlib.suppress(BlockingIOError):
+                stdin.flush()
+                break
+        stdin.close()
+        return int(process.stdout.read()) == taken
+
+
+@case
+def not_blocking_communicates(face: Face, tmp: Path) -> Any:
+    data = bytes(range(256)) * 20_000
+    script = "sleep 0.05; cat; echo end >&2"
+    with face.Popen(["sh", "-c", script], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+        for file in (process.stdin, process.stdout, process.stderr):
+            _without_blocking(file)
+        out, err = process.communicate(data)
+        return out == data, err, process.returncode
+
+
+@case
+def not_blocking_communicates_in_time(face: Face, tmp: Path) -> Any:
+    os.mkfifo(tmp / "fifo")
+    script = "echo one; read line < fifo; echo two"
+    with face.Popen(["sh", "-c", script], stdout=PIPE, cwd=tmp) as process:
+        select.select([_without_blocking(process.stdout)], [], [], SECONDS)
+        expired = _expired(process)
+        (tmp / "fifo").write_text("go on\n")
+        return expired.output, process.communicate()
 
 
 @case

@@ -46,7 +46,7 @@ class _RawReader(Protocol):
 
     def ready(self, timeout: float | None) -> bool: ...
 
-    def readinto(self, buffer: memoryview, /) -> int: ...
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
 
     def close(self) -> None: ...
 
@@ -296,10 +296,22 @@ class Feeder(_Job):
         self._data = data
 
     def _run(self, _deadline: float | None) -> bool:
+        binary: Any = getattr(self.file, "buffer", self.file)
+        raw = getattr(binary, "raw", binary)
+        rest = self._data
         # A command may have had enough before the end of its input.
         with contextlib.suppress(BrokenPipeError):
-            self.file.flush()
-            getattr(self.file, "buffer", self.file).write(self._data)
+            while True:
+                try:
+                    self.file.flush()
+                    break
+                except BlockingIOError:  # it was made so, and takes what is left another time
+                    raw.ready(None)
+            while rest:
+                count = raw.write(rest)
+                if not count:
+                    raw.ready(None)
+                rest = rest[count or 0 :]
         self._data = memoryview(b"")
         return True
 
@@ -380,6 +392,12 @@ class Collector(_Job):
                 return False
             data = reader(self._binary, _READ_SIZE)
             if not data:
-                return True
+                # The end, or nothing yet of a file that does not block: the raw file tells.
+                data = self._raw.read(_READ_SIZE)
+                if data is None:
+                    self._raw.ready(remaining(deadline))
+                    continue
+                if not data:
+                    return True
             if not self._discard:
                 self._data.write(data)

@@ -46,7 +46,7 @@ from .messages import (
 from .process import Execer, Process
 from .threads import start_thread
 from .transports.base import POLICY_VIOLATION, Transport
-from .wakeup import READ, Wakeup, wait_for
+from .wakeup import READ, WRITE, Wakeup, wait_for
 
 if TYPE_CHECKING:
     import ssl
@@ -300,7 +300,8 @@ class RemoteInput(io.RawIOBase):
         The first call makes a pipe of the kernel's, and a thread that sends what comes out of it;
         without a call, there is neither. The thread ends when every copy of the descriptor is
         closed, this file's included, which is the end of the command's input; or when the command
-        ends: then writing to the pipe fails with ``EPIPE``.
+        ends: then writing to the pipe fails with ``EPIPE``. After
+        ``os.set_blocking(file.fileno(), False)``, writing here does not block either.
         """
         self._check_open()
         if self._fd < 0:
@@ -343,14 +344,18 @@ class RemoteInput(io.RawIOBase):
         if self.closed:
             raise ValueError("I/O operation on closed file")
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, data: ReadableBuffer, /) -> int | None:
         self._check_open()
         view = memoryview(data).cast("B")
         if self._fd >= 0:
-            return os.write(self._fd, view)
+            return streams.write_to(self._fd, view)
         for start in range(0, len(view), MAX_BODY):
             self._send(view[start : start + MAX_BODY])
         return len(view)
+
+    def ready(self, timeout: float | None) -> bool:
+        """Block until ``write`` would not, for at most ``timeout`` seconds; return if so."""
+        return self._fd < 0 or wait_for(self._fd, WRITE, None, timeout)
 
     def _send(self, piece: memoryview) -> None:
         mark = 0

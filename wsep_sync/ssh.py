@@ -36,7 +36,7 @@ from .messages import Command, ExitCode, Resize, Signal, signal_message
 from .process import Execer, Process
 from .threads import start_thread
 from .transports.liveness import keep_alive
-from .wakeup import Wakeup
+from .wakeup import WRITE, Wakeup, wait_for
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -738,7 +738,8 @@ class SSHInput(io.RawIOBase):
 
         The first call makes a pipe of the kernel's, and a thread that sends what comes out of it.
         The thread ends when every copy of the descriptor is closed, this file's included, which is
-        the end of the command's input; or when the command has ended, and its outputs.
+        the end of the command's input; or when the command has ended, and its outputs. After
+        ``os.set_blocking(file.fileno(), False)``, writing here does not block either.
         """
         self._check_open()
         if self._fd < 0:
@@ -770,13 +771,17 @@ class SSHInput(io.RawIOBase):
                 self._send(memoryview(data))
             self.send_eof()
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, data: ReadableBuffer, /) -> int | None:
         self._check_open()
         view = memoryview(data).cast("B")
         if self._fd >= 0:
-            return os.write(self._fd, view)
+            return streams.write_to(self._fd, view)
         self._send(view)
         return len(view)
+
+    def ready(self, timeout: float | None) -> bool:
+        """Block until ``write`` would not, for at most ``timeout`` seconds; return if so."""
+        return self._fd < 0 or wait_for(self._fd, WRITE, None, timeout)
 
     def _send(self, view: memoryview) -> None:
         for start in range(0, len(view), _PIECE):

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from .errors import WsepError, copy_error
 from .threads import start_thread
@@ -44,6 +44,7 @@ __all__ = [
     "hung_up",
     "no_writer",
     "wait_a_while",
+    "write_to",
 ]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -81,7 +82,7 @@ class _Descriptor(io.RawIOBase):
         self._fd = descriptor
         self._stop = stop
         self._terminal = terminal
-        self._blocking = False
+        self._given = False  # to somebody by fileno(), who may want calls not to block
         os.set_blocking(descriptor, False)
 
     def fileno(self) -> int:
@@ -89,13 +90,21 @@ class _Descriptor(io.RawIOBase):
 
         A pipe is made blocking first: the flag belongs to the pipe, not to the process, and
         programs do not expect a standard stream on which reading fails when there is nothing yet.
-        A terminal's master stays non-blocking, as its reader and writer share the flag.
+        After ``os.set_blocking(file.fileno(), False)``, reading and writing here do not block
+        either: they return ``None`` where they would.
+
+        A terminal's master stays non-blocking, as its reader and writer share the flag, and
+        reading and writing here block whatever it says.
         """
         self._check_open()
-        if not self._blocking and not self._terminal:
+        if not self._given and not self._terminal:
             os.set_blocking(self._fd, True)
-            self._blocking = True
+            self._given = True
         return self._fd
+
+    def _in_kernel(self) -> bool:
+        """Whether a call to the kernel could block there, and has to be waited for before."""
+        return self._given and os.get_blocking(self._fd)
 
     def close(self) -> None:
         if not self.closed:
@@ -118,7 +127,7 @@ class DescriptorReader(_Descriptor):
     """The raw, readable end of a pipe or the master of a terminal.
 
     ``readinto`` blocks until there is something, the writers are gone, or the process is closed;
-    the last two are the end of the file.
+    the last two are the end of the file. For one that does not block, see :meth:`fileno`.
     """
 
     mode = "rb"
@@ -129,17 +138,19 @@ class DescriptorReader(_Descriptor):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
         self._check_open()
         view = memoryview(buffer).cast("B")
         if not len(view):
             return 0
         while True:
-            if self._blocking and not self._wait(READ):
+            if self._in_kernel() and not self._wait(READ):
                 return 0
             try:
                 count = os.readv(self._fd, [view])
             except BlockingIOError:
+                if self._given:
+                    return 0 if self._stop.is_set() else None
                 if not self._wait(READ):
                     return 0
                 continue
@@ -174,19 +185,24 @@ class DescriptorReader(_Descriptor):
         self._check_open()
         return wait_for(self._fd, READ, self._stop, timeout) or self._stop.is_set()
 
-    def readall(self) -> bytes:
-        pieces = []
-        buffer = memoryview(bytearray(_READ_BUFFER))
-        while count := self.readinto(buffer):
-            pieces.append(bytes(buffer[:count]))
-        return b"".join(pieces)
+    def readall(self) -> Any:  # bytes or None; typeshed knows only of bytes
+        return _read_all(self)
+
+
+def _read_all(raw: io.RawIOBase) -> bytes | None:
+    """Read to the end; of a file that does not block, what there is, and ``None`` for nothing."""
+    pieces = []
+    buffer = memoryview(bytearray(_READ_BUFFER))
+    while count := raw.readinto(buffer):
+        pieces.append(bytes(buffer[:count]))
+    return None if count is None and not pieces else b"".join(pieces)
 
 
 class DescriptorWriter(_Descriptor):
     """The raw, writable end of a pipe or the master of a terminal.
 
     ``write`` blocks until everything is written, and raises ``BrokenPipeError`` when the command
-    has closed its end or the process is closed.
+    has closed its end or the process is closed. For one that does not block, see :meth:`fileno`.
 
     Args:
         last: Of a terminal, returns what ``close`` is to write before the descriptor goes: the
@@ -204,7 +220,7 @@ class DescriptorWriter(_Descriptor):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, data: ReadableBuffer, /) -> int | None:
         self._check_open()
         view = memoryview(data).cast("B")
         if self._terminal and len(view) and hung_up(self._fd):
@@ -212,21 +228,29 @@ class DescriptorWriter(_Descriptor):
         written = 0
         while written < len(view):
             rest = view[written:]
-            if self._blocking:
+            if self._in_kernel():
                 # POLLOUT promises PIPE_BUF bytes; a blocking write of more could be stuck.
                 rest = rest[: select.PIPE_BUF]
                 if not self._wait(WRITE):
                     _broken()
             count = self._write_once(rest)
-            if not count and not self._wait(WRITE):
-                _broken()
+            if not count:
+                if self._given and not self._stop.is_set():
+                    return written or None
+                if not self._wait(WRITE):
+                    _broken()
             written += count
         return written
+
+    def ready(self, timeout: float | None) -> bool:
+        """Block until ``write`` would not, for at most ``timeout`` seconds; return if so."""
+        self._check_open()
+        return wait_for(self._fd, WRITE, self._stop, timeout) or self._stop.is_set()
 
     def write_now(self, data: ReadableBuffer, /) -> int:
         """Write as much as is taken without blocking; return how many bytes, perhaps none."""
         self._check_open()
-        if self._blocking:
+        if self._in_kernel():
             return 0
         if self._terminal and hung_up(self._fd):
             _broken("the command has ended")
@@ -255,6 +279,14 @@ class DescriptorWriter(_Descriptor):
                     self.send_eof()
             finally:
                 super().close()
+
+
+def write_to(descriptor: int, data: memoryview) -> int | None:
+    """Write to a descriptor; ``None`` if that would block and somebody made it non-blocking."""
+    try:
+        return os.write(descriptor, data)
+    except BlockingIOError:
+        return None
 
 
 def wait_a_while(
@@ -463,6 +495,7 @@ class PipeReader(io.RawIOBase):
         file. The thread ends after the output's end, which is then the pipe's, or when it comes
         to write and finds that every copy of the descriptor is closed. A lost connection is the
         end of the file to the readers of the descriptor; reading here raises ``ExitMissing``.
+        After ``os.set_blocking(file.fileno(), False)``, reading here does not block either.
         """
         self._check_open()
         if self._fd < 0:
@@ -484,12 +517,15 @@ class PipeReader(io.RawIOBase):
             self._fd = reader
         return self._fd
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
         self._check_open()
         if self._fd < 0:
             return self._pipe.readinto(buffer)
-        # At the end, the other pipe knows whether it is a good one.
-        return os.readv(self._fd, [buffer]) or self._pipe.readinto(buffer)
+        try:
+            # At the end, the other pipe knows whether it is a good one.
+            return os.readv(self._fd, [buffer]) or self._pipe.readinto(buffer)
+        except BlockingIOError:  # somebody made the descriptor non-blocking
+            return None
 
     def ready(self, timeout: float | None) -> bool:
         """Block until ``readinto`` would not, for at most ``timeout`` seconds; return if so."""
@@ -497,15 +533,9 @@ class PipeReader(io.RawIOBase):
             return self._pipe.ready(timeout)
         return wait_for(self._fd, READ, None, timeout)
 
-    def readall(self) -> bytes:
+    def readall(self) -> Any:  # bytes or None; typeshed knows only of bytes
         self._check_open()
-        if self._fd < 0:
-            return self._pipe.read_all()
-        pieces = []
-        buffer = memoryview(bytearray(_READ_BUFFER))
-        while count := self.readinto(buffer):
-            pieces.append(bytes(buffer[:count]))
-        return b"".join(pieces)
+        return self._pipe.read_all() if self._fd < 0 else _read_all(self)
 
     def when_unwanted(self, call: Callable[[], None]) -> None:
         """See :meth:`BoundedPipe.when_unwanted`."""
