@@ -36,8 +36,11 @@ from .log import log_event
 from .messages import Command, Resize
 from .process import Execer, Process
 from .terminal import Terminal, new_terminal
+from .threads import start_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = ["Options", "Session", "SessionInfo", "State"]
@@ -169,7 +172,9 @@ class Session:
         self._pid = 0  # until the command runs
         self._rows = command.rows
         self._cols = command.cols
-        self._clients: set[_Client] = set()
+        self._clients: dict[_Client, None] = {}  # in the order in which they came
+        # What each of them has asked for, the latest last; not those who do not know their size.
+        self._sizes: dict[_Client, tuple[int, int]] = {}
         self._timeout = (options or Options()).session_timeout
         self._created = time.time()
         self._active = self._created
@@ -182,8 +187,10 @@ class Session:
         self._input_changed = threading.Condition(self._lock)
         self._writing = False  # there is a thread that writes the input
         self._deaf = False  # the command has left its terminal, and takes no input any more
-        # Held while the command is told its size, so that the last told is the last set.
-        self._size_lock = threading.Lock()
+        self._told = (0, 0)  # the size that the command was told last, in rows and columns
+        self._telling = False  # a thread is at it
+        self._repainting = False  # and it is to be told one row less
+        self._failure: Exception | None = None  # of this side, which has ended the command
 
     @property
     def state(self) -> State:
@@ -201,7 +208,8 @@ class Session:
         Blocks while the command is being started by somebody else.
 
         Args:
-            rows: The client's height in rows; the latest size wins. 0 by 0 leaves it.
+            rows: The client's height in rows. The terminal has the latest size of those who are
+                attached. 0 by 0 is none.
             cols: The client's width in columns.
             options: Says how long the session is to live when this client has left, and whether
                 it only watches.
@@ -218,15 +226,16 @@ class Session:
         elif self._begin():
             return self._start(rows, cols, options)
         self.wait_for_state(State.READY)
-        resized = not read_only and self.resize(rows, cols)
         with self._lock:
             if self._state is not State.READY:
                 if not self._pid and self._error is not None:
                     raise copy_error(self._error)
                 raise SessionClosed(f"session {self.command.id!r} has ended")
             client = self._add_client(options, reattached=True)
-            client.repaint = resized
-            return client
+            if not read_only:
+                client.repaint = self._set_client_size(client, rows, cols)
+        self._tell_size()
+        return client
 
     def _begin(self) -> bool:
         """Return whether it is for the caller to start the command."""
@@ -246,20 +255,13 @@ class Session:
         if rows or cols:
             command = replace(command, rows=rows, cols=cols)
         # As the reference has it, 0 by 0 is a terminal of 80 rows and 24 columns.
-        rows, cols = (command.rows, command.cols) if command.rows or command.cols else (80, 24)
-        # Daemons, so that a program which forgot to close its server can end. The reader ends with
-        # the command's output; the watcher when the command has ended, which close() brings about
-        # in any case; both, if it cannot be started.
-        reader = threading.Thread(target=self._read_output, name="wsep-session-output", daemon=True)
-        watcher = threading.Thread(
-            target=self._watch, args=(reader,), name="wsep-session-watch", daemon=True
-        )
+        size_known = bool(command.rows or command.cols)
+        rows, cols = (command.rows, command.cols) if size_known else (80, 24)
         try:
             # All that can fail comes before the command: then there is nothing to be ended.
             terminal = new_terminal(rows, cols)
             try:
-                reader.start()
-                watcher.start()
+                self._start_threads()
             except RuntimeError as error:  # no more threads can be had
                 raise start_error(errno.EAGAIN, command.command) from error
             process = self._execer.start(command)
@@ -275,10 +277,20 @@ class Session:
             self._process = process
             self._terminal = terminal
             self._pid = process.pid
-            self._rows, self._cols = rows, cols
+            self._rows, self._cols = self._told = rows, cols
             self._set_state(State.READY)
             # In the same breath: the reader has not begun yet, and this client misses nothing.
-            return self._add_client(options, reattached=False)
+            client = self._add_client(options, reattached=False)
+            if size_known:
+                self._sizes[client] = rows, cols
+            return client
+
+    def _start_threads(self) -> None:
+        # Daemons, so that a program which forgot to close its server can end. The reader ends with
+        # the command's output; the watcher when the command has ended, which close() brings about
+        # in any case; both, if it cannot be started.
+        reader = start_thread(self._read_output, name="wsep-session-output", died=self._fail)
+        start_thread(self._watch, reader, name="wsep-session-watch", died=self._give_up)
 
     def _add_client(self, options: Options | None, reattached: bool) -> _Client:
         """Make a client and register it; requires holding the lock."""
@@ -287,7 +299,7 @@ class Session:
         if options is not None and not read_only:
             self._timeout = max(self._timeout, options.session_timeout)
         client = _Client(self, self._pid, reattached, read_only)
-        self._clients.add(client)
+        self._clients[client] = None
         self._active = time.time()
         return client
 
@@ -308,29 +320,83 @@ class Session:
             Whether that changed anything.
         """
         Resize(rows, cols)  # raises what is wrong with them
-        with self._size_lock:
+        with self._lock:
+            changed = self._set_size(rows, cols)
+        self._tell_size()
+        return changed
+
+    def _set_client_size(self, client: _Client, rows: int, cols: int) -> bool:
+        """Set the size that a client asks for; requires holding the lock."""
+        assert self._lock.locked()
+        if client.attached and (rows or cols):
+            self._sizes.pop(client, None)
+            self._sizes[client] = rows, cols
+        return self._set_size(rows, cols)
+
+    def _drop_client_size(self, client: _Client) -> None:
+        """Go back to the latest size of those who stay; requires holding the lock."""
+        assert self._lock.locked()
+        latest = next(reversed(self._sizes), None) is client
+        self._sizes.pop(client, None)
+        if latest and self._sizes:
+            self._set_size(*self._sizes[next(reversed(self._sizes))])
+
+    def _set_size(self, rows: int, cols: int) -> bool:
+        """Set the size, and return whether it is another; requires holding the lock.
+
+        The command is yet to be told.
+        """
+        assert self._lock.locked()
+        if (rows, cols) in ((0, 0), (self._rows, self._cols)) or self._terminal is None:
+            return False
+        self._rows, self._cols = rows, cols
+        self._terminal.resize(rows, cols)
+        return True
+
+    def _tell_size(self) -> None:
+        """Tell the command its size, if it has changed.
+
+        A server further on may be slow to take it. So one thread tells, until the last size is
+        told; whoever comes with another meanwhile leaves it to that thread, and goes on.
+        """
+        with self._lock:
+            if self._telling:
+                return
+            self._telling = True
+        try:
+            while process := self._to_be_told():
+                process.resize(*self._told)
+        except BaseException:
             with self._lock:
-                changed = (rows, cols) not in ((0, 0), (self._rows, self._cols))
-                if not changed or self._process is None or self._terminal is None:
-                    return False
-                process = self._process
-                self._rows, self._cols = rows, cols
-                self._terminal.resize(rows, cols)
-            process.resize(rows, cols)
-            return True
+                self._telling = False
+            raise
+
+    def _to_be_told(self) -> Process | None:
+        """Return the command, if it is to be told ``_told``; else say that nobody tells it."""
+        with self._lock:
+            rows = max(1, self._rows - 1) if self._repainting else self._rows
+            if self._process is not None and self._told != (rows, self._cols):
+                self._told = rows, self._cols
+            else:
+                self._telling = False
+                return None
+            return self._process
 
     def _repaint(self) -> None:
         """Make a full-screen program paint its screen anew, by a size that is not quite right."""
-        process = self._process
-        if process is None:
-            return
-        with self._size_lock:
-            process.resize(max(1, self._rows - 1), self._cols)
-        with contextlib.suppress(TimeoutError):
-            self.wait_for_state(State.CLOSING, _REPAINT_PAUSE)
-        with self._size_lock:
+        with self._lock:
+            if self._repainting:
+                return  # it is about to, and all that it paints comes after now
+            self._repainting = True
+        try:
+            self._tell_size()
+            with contextlib.suppress(TimeoutError):
+                self.wait_for_state(State.CLOSING, _REPAINT_PAUSE)
+        finally:
+            with self._lock:
+                self._repainting = False
             # Whatever the size is by now: another client may have changed it meanwhile.
-            process.resize(self._rows, self._cols)
+            self._tell_size()
 
     # Output
 
@@ -346,8 +412,7 @@ class Session:
         raw = process.stdout.detach()
         process.stdout = io.BufferedReader(raw, 1)
         late = 0
-        # What is raised is of a server further on; waiting for the command will tell.
-        with raw, contextlib.suppress(WsepError, OSError):
+        with raw, self._output_errors():
             # Waited for first, for a read that blocks would keep its buffer all the while.
             while raw.ready(None) and late < _LATE_LIMIT:  # type: ignore[attr-defined]
                 data = raw.read(_READ_SIZE)
@@ -356,6 +421,16 @@ class Session:
                 if self._ended:
                     late += len(data)
                 self._distribute(terminal, data)
+
+    @contextlib.contextmanager
+    def _output_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except WsepError:
+            pass  # of a server further on; waiting for the command will tell
+        except OSError:
+            if not self._ended:  # nor closed, while the rest was being read
+                raise
 
     def _distribute(self, terminal: Terminal, data: bytes) -> None:
         with self._lock:
@@ -468,9 +543,8 @@ class Session:
         """Start the input's thread; False if no more threads can be had."""
         # Ends when there has been no input for a while, or with the session. A daemon, as the
         # others are.
-        thread = threading.Thread(target=self._write_input, name="wsep-session-input", daemon=True)
         try:
-            thread.start()
+            start_thread(self._write_input, name="wsep-session-input", died=self._fail)
         except RuntimeError:  # to the kernel threads are processes, of which it has enough
             with self._lock:
                 # Whoever comes with input next tries again.
@@ -497,21 +571,58 @@ class Session:
                     process.stdin.raw.write(data)
             except (OSError, ValueError):
                 with self._lock:
-                    self._deaf = True
-                    self._input.clear()
-                    self._input_changed.notify_all()
+                    self._deafen()
                 return
             with self._lock:
                 self._input_size -= 1 if data is None else len(data)
                 self._input_changed.notify_all()
 
+    def _deafen(self) -> None:
+        """Let nobody write, or wait for it; requires holding the lock."""
+        assert self._lock.locked()
+        self._deaf = True
+        self._input.clear()
+        self._input_changed.notify_all()
+
     # The end
+
+    def _fail(self, error: Exception) -> None:
+        """End the command, because a thread has died of a bug. It never is a success then."""
+        with self._lock:
+            self._failure = self._failure or error
+            self._deafen()
+            process = self._process
+        if process is not None:
+            process.hang_up()
+
+    def _give_up(self, error: Exception) -> None:
+        """The same for the thread that waits for the command: nobody waits for it any more."""
+        process = self._process
+        try:
+            self._fail(error)
+        finally:
+            self._finish()
+        if process is not None:
+            streams.close_quietly(process.stdin)
+
+    def _finish(self) -> None:
+        """Tell every client that there is no more."""
+        if self._failure is not None and isinstance(self._error, (ExitError, type(None))):
+            self._error = WsepError("internal error")
+        try:
+            self._log_end()
+        finally:
+            with self._lock:
+                for client in self._clients:
+                    client.end(self._terminal)
+                self._process = self._terminal = None
+                self._set_state(State.DONE)
 
     def _watch(self, reader: threading.Thread) -> None:
         """Wait for the command to end, and see to it when no client comes back in time."""
         self.wait_for_state(State.READY)
-        process, terminal = self._process, self._terminal
-        if process is None or terminal is None:
+        process = self._process
+        if process is None:
             return  # it could not be started
         while True:
             try:
@@ -529,12 +640,7 @@ class Session:
         process.close()
         reader.join()
         streams.close_quietly(process.stdin)
-        self._log_end()
-        with self._lock:
-            for client in self._clients:
-                client.end(terminal)
-            self._process = self._terminal = None
-            self._set_state(State.DONE)
+        self._finish()
 
     def _log_end(self) -> None:
         status = self._error if isinstance(self._error, ExitError) else None
@@ -680,7 +786,7 @@ class _Client(Process):
 
         Requires holding the lock.
         """
-        repaint = terminal.in_alt and (terminal.lost or self.repaint)
+        repaint = terminal.in_alt and (terminal.lost or self.repaint) and not self.read_only
         self.stale = self.repaint = False
         self.alt_generation = terminal.alt_generation if terminal.in_alt else None
         redraw = terminal.redraw()
@@ -689,9 +795,9 @@ class _Client(Process):
             self._redrawing = True
         return repaint
 
-    def end(self, terminal: Terminal) -> None:
+    def end(self, terminal: Terminal | None) -> None:
         """The command has ended; requires holding the session's lock."""
-        if self.stale:
+        if self.stale and terminal is not None:
             self._drop()
             # The last there is, so it may well stand behind one that is being read.
             self._redraw(terminal)
@@ -731,8 +837,11 @@ class _Client(Process):
 
     def resize(self, rows: int, cols: int) -> None:
         Resize(rows, cols)  # raises what is wrong with them
-        if not self.read_only:
-            self._session.resize(rows, cols)
+        if self.read_only:
+            return
+        with self._session._lock:
+            self._session._set_client_size(self, rows, cols)
+        self._session._tell_size()
 
     def send_signal(self, signal: int) -> None:
         process = self._session._process
@@ -758,13 +867,15 @@ class _Client(Process):
             if not self.attached:
                 return
             self.attached = False
-            session._clients.discard(self)
+            session._clients.pop(self, None)
+            session._drop_client_size(self)
             session._active = time.time()
             if not session._clients:
                 session._unattended_since = time.monotonic()
             self.queue.clear()
             self.changed.notify_all()
             session._input_changed.notify_all()
+        session._tell_size()
 
     def hang_up(self) -> None:
         self.close()

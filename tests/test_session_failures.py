@@ -1,0 +1,93 @@
+"""A bug in one of a session's threads: its clients get an error, and never wait, nor a success."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from helpers import SECONDS, Task, eventually, gone
+from session_clients import Client, hub, session
+
+from wsep_sync import LocalExecer, WsepError
+from wsep_sync.errors import ExitError, ExitMissing, StartError
+from wsep_sync.local import LocalProcess
+from wsep_sync.session import Session, State
+from wsep_sync.streams import DescriptorWriter as Writer
+
+SAYS = ("sh", "-c", "echo ready; while read -r line; do echo got $line; done; exit 0")
+
+
+class Bug(Exception):
+    """What nobody foresaw."""
+
+
+def breaks(*_: object, **__: object) -> Any:
+    raise Bug
+
+
+def breaks_after(call: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """Let so many calls pass, and raise in those after."""
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count -= 1
+        if count < 0:
+            raise Bug
+        return call(*args, **kwargs)
+
+    return broken
+
+
+@pytest.mark.parametrize("passing", [0, 1], ids=["at its start", "in the midst"])
+@pytest.mark.parametrize("what", ["output", "watch", "input"])
+def test_a_thread_that_dies_ends_the_session_with_an_error(
+    what: str, passing: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    where, name = {
+        "output": (Session, "_distribute"),
+        "watch": (LocalProcess, "wait"),
+        "input": (Writer, "write"),
+    }[what]
+    monkeypatch.setattr(where, name, breaks_after(getattr(where, name), passing))
+    monkeypatch.setattr("wsep_sync.session._LONGEST_WAIT", 0.05)  # more than one wait
+    monkeypatch.delattr(Writer, "write_now")  # all input goes through its thread
+    with hub() as sessions, caplog.at_level(logging.ERROR, "wsep_sync"):
+        one = sessions.attach("x", *SAYS)
+        pid = one.process.pid
+        two = sessions.attach("x")
+        with contextlib.suppress(BrokenPipeError):  # it may have ended already
+            for _ in range(3):
+                one.type(b"line\n")
+        for client in (one, two):
+            with Task(client.process.wait) as waiting, pytest.raises(ExitMissing) as caught:
+                waiting.result()
+            assert "internal error" in str(caught.value)
+            client.ended()
+        gone(pid)
+        eventually(lambda: not sessions.server.session_count(), "the session has ended")
+        assert f"internal error in wsep-session-{what}: Bug" in caplog.text
+        # The id is free, and its next session works.
+        monkeypatch.undo()
+        again = sessions.attach("x", *SAYS)
+        again.until(b"ready")
+        again.type(b"\x04")
+        assert again.exit_code() == 0
+
+
+def test_a_clean_exit_after_a_failure_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "_distribute", breaks)
+    live = Session(
+        session("x", "sh", "-c", "trap 'exit 0' HUP; echo ready; sleep 1000"), LocalExecer()
+    )
+    client = Client(live.attach())
+    with pytest.raises(WsepError, match="internal error") as caught:
+        live.wait(SECONDS)
+    assert not isinstance(caught.value, (ExitError, StartError))
+    assert live.state is State.DONE
+    with pytest.raises(WsepError, match="internal error"):
+        client.process.wait(SECONDS)
+    client.leave()
+    live.close()
