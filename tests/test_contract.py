@@ -850,12 +850,13 @@ def test_terminal_size(execer: Execer) -> None:
         process.wait(SECONDS)
 
 
-@pytest.mark.parametrize(("rows", "cols"), [(0, 0), (0, 5), (65_535, 65_535)])
+@pytest.mark.parametrize(("rows", "cols"), [(0, 0), (0, 5), (5, 0), (65_535, 65_535)])
 def test_terminal_sizes_at_the_edge(execer: Execer, rows: int, cols: int) -> None:
-    with terminal(execer, "stty size", rows=rows, cols=cols) as process:
-        # The reference's default: 80 rows of 24 columns.
-        expected = (80, 24) if rows == cols == 0 else (rows, cols)
-        assert process.stdout.read() == b"%d %d\r\n" % expected
+    for id in ("", "edge"):
+        with terminal(execer, "stty size", rows=rows, cols=cols, id=id) as process:
+            # The reference's default: 80 rows of 24 columns.
+            assert process.stdout.read() == b"%d %d\r\n" % (rows or 80, cols or 24)
+            process.wait(SECONDS)
 
 
 def test_resize(execer: Execer) -> None:
@@ -974,11 +975,39 @@ def test_the_terminal_of_another_user(execer: Execer) -> None:
     assert run(execer, command)[0] == b"%d\r\nx\r\n" % NOBODY
 
 
+def entries(execer: Execer, **fields: Any) -> list[str]:
+    """The whole environment of a command, as it is."""
+    command = Command("cat", ["/proc/self/environ"], **fields)
+    return run(execer, command)[0].decode().rstrip("\0").split("\0")
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_environment_entries_that_are_no_variables(
+    execer: Execer, tty: bool, request: pytest.FixtureRequest
+) -> None:
+    # Names that begin so are where Windows keeps the directories of its drives, and clients there
+    # send all they have.
+    env = ["=C:=C:\\x", "=D:=D:\\y", "=C:=C:\\z", "hunter2", "=b", "PATH", "A=b", ""]
+    if "ssh" in request.node.name:
+        for entries in (env[:1], env[3:4], env[4:5]):
+            with pytest.raises(StartError, match="over SSH") as caught:
+                execer.start(Command("true", env=entries, tty=tty))
+            assert "hunter2" not in str(caught.value)
+        return
+    command = Command("cat", ["/proc/self/environ"], env=env, tty=tty)
+    found = run(execer, command)[0].decode().rstrip("\0").split("\0")
+    # As in the reference, they are there for whoever looks, and hide no variable.
+    assert {"=C:=C:\\z", "=D:=D:\\y", "hunter2", "=b", "PATH", "A=b"} <= set(found)
+    assert any(entry.startswith("PATH=") for entry in found)
+    assert not {"", "=C:=C:\\x"} & set(found)
+
+
 def test_terminal_environment(execer: Execer) -> None:
     with terminal(execer, "echo $WSEP_TTY ${TERM:+set}") as process:
         assert process.stdout.read() == b"true set\r\n"
     with terminal(execer, "echo $WSEP_TTY $TERM", env=["TERM=vt100", "WSEP_TTY=no"]) as process:
-        assert process.stdout.read() == b"no vt100\r\n"
+        # As the reference has it, it is always true.
+        assert process.stdout.read() == b"true vt100\r\n"
     assert run(execer, sh("echo ${WSEP_TTY-unset}"))[0] == b"unset\n"
 
 

@@ -548,8 +548,9 @@ def test_arguments_that_are_of_no_use(ours: Start) -> None:
         ours("true", id="name", echo=False)
     with pytest.raises(ValueError, match="no command"):
         ours("")
-    with pytest.raises(ValueError, match="0 rows"):
-        ours("true", dimensions=(0, 0))
+    for dimensions in ((0, 0), (0, 80), (24, 0)):
+        with pytest.raises(ValueError, match="0 rows or"):
+            ours("true", dimensions=dimensions)
     with pytest.raises(ValueError, match="environment variable"):
         ours("true", env={"A=B": "C"})
     with pytest.raises(ValueError, match="both"):

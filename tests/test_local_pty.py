@@ -31,15 +31,6 @@ def test_size(terminal: LocalTerminal) -> None:
     assert os.get_terminal_size(terminal.slave) == (100, 40)
 
 
-def test_default_size_is_the_references_which_has_the_two_swapped() -> None:
-    terminal = LocalTerminal(0, 0, 0)
-    try:
-        assert os.get_terminal_size(terminal.slave) == (24, 80)
-    finally:
-        terminal.close_slave()
-        terminal.close()
-
-
 def test_nobody_is_in_the_foreground_of_a_new_terminal(terminal: LocalTerminal) -> None:
     assert terminal.foreground_group() is None
 

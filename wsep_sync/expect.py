@@ -150,8 +150,8 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         if isinstance(args, (str, bytes)):
             raise TypeError("args must be a list of strings")
         rows, cols = dimensions or (24, 80)
-        if not rows and not cols:
-            raise ValueError("a terminal of 0 rows and 0 columns cannot be asked for")
+        if not (rows and cols):
+            raise ValueError("a terminal of 0 rows or 0 columns cannot be asked for")
         argv = [command, *args] if args else pexpect.split_command_line(command)
         if not argv:
             raise ValueError("no command")

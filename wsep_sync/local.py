@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from . import local_launch, process, streams
 from .errors import ExitError, StartError, start_error
-from .messages import Command, Resize, signal_message
+from .messages import Command, Resize, nameless, signal_message, variables
 from .process import Execer, Process
 from .wakeup import READ, Wakeup, wait_for
 
@@ -48,13 +48,14 @@ class LocalExecer(Execer):
 
     Each command leads a session and a process group of its own, has this process's environment
     and what :attr:`.Command.env` adds, and inherits no descriptor but its three. A terminal has
-    ``WSEP_TTY=true`` in its environment, ``TERM=xterm-256color`` if there is no ``TERM``, and not
-    this process's ``LINES`` and ``COLUMNS``. ``WSEP_TOKEN``, which the server takes its token
-    from, is passed on to none.
+    ``WSEP_TTY=true`` in its environment, whatever was given, ``TERM=xterm-256color`` if there is
+    no ``TERM``, and not this process's ``LINES`` and ``COLUMNS``. ``WSEP_TOKEN``, which the server
+    takes its token from, is passed on to none.
 
     A command with a ``uid`` or ``gid`` has none of this process's rights already when its working
     directory is entered and its program searched for. That takes a Python of its own, started
-    from :data:`sys.executable`, some 12 ms.
+    from :data:`sys.executable`, some 12 ms; so does an entry of :attr:`.Command.env` that is not
+    ``NAME=VALUE``, or whose name begins with ``=``, for Python's own calls refuse these.
 
     Spawning is safe in a process full of threads: no Python code runs between fork and exec.
     On Windows the class can be imported and made; starting a command raises ``StartError``.
@@ -120,8 +121,12 @@ class LocalExecer(Execer):
         environment = {
             name: value
             for name, value in os.environ.items()
-            if self._pass_env is None
-            or any(fnmatch.fnmatchcase(name, pattern) for pattern in self._pass_env)
+            # None is what an entry has that begins with "=": Python would refuse it in a child's.
+            if name
+            and (
+                self._pass_env is None
+                or any(fnmatch.fnmatchcase(name, pattern) for pattern in self._pass_env)
+            )
         }
         environment.pop(_TOKEN, None)
         if command.tty:
@@ -130,10 +135,11 @@ class LocalExecer(Execer):
             # resized.
             environment.pop("LINES", None)
             environment.pop("COLUMNS", None)
+        environment |= variables(command.env)
+        if command.tty:
+            # As in the reference it comes last, and nothing that was given changes it.
+            environment.pop("WSEP_TTY", None)
             environment["WSEP_TTY"] = "true"
-        for entry in command.env:
-            name, _, value = entry.partition("=")
-            environment[name] = value
         return environment
 
 
@@ -205,7 +211,7 @@ class LocalProcess(Process):
         launched = _is_launched(command)
         if not launched:
             local_pty.find_program(command.command, environment, command.working_dir)
-        terminal = local_pty.LocalTerminal(command.rows, command.cols, command.uid)
+        terminal = local_pty.LocalTerminal(*command.terminal_size, command.uid)
         undo.callback(terminal.close)
         try:
             # All that can fail comes before the command: then there is nothing to be ended.
@@ -430,7 +436,12 @@ def _spawn(
 
 def _is_launched(command: Command) -> bool:
     """Whether the command needs :mod:`.local_launch` to become what it is."""
-    return bool(command.uid or command.gid) or isinstance(command, LoginCommand)
+    return (
+        bool(command.uid or command.gid)
+        or isinstance(command, LoginCommand)
+        # subprocess refuses what is not NAME=VALUE, and names that begin with "=".
+        or any(entry.find("=") < 1 for entry in command.env if entry)
+    )
 
 
 def _launch(
@@ -452,6 +463,7 @@ def _launch(
         "environment": {
             os.fsencode(name): os.fsencode(value) for name, value in environment.items()
         },
+        "nameless": [os.fsencode(entry) for entry in nameless(command.env)],
         "uid": command.uid,
         "gid": command.gid,
         # A user or group that is given up must not be kept through a supplementary group.
@@ -483,7 +495,7 @@ def _launch(
         except OSError as error:
             if error.filename is None:
                 raise
-            raise StartError(f"cannot start Python to change the user: {error}") from error
+            raise StartError(f"cannot start Python to become the command: {error}") from error
         try:
             launchers.close()
             # Broken when the launcher has ended, which the answer tells.
@@ -508,6 +520,6 @@ def _launch_failure(answer: bytes, command: Command) -> Exception:
     """Return the error that the launcher tells of."""
     step, _, number = answer.removeprefix(local_launch.READY).partition(b" ")
     if not number:
-        return StartError("the Python that was to change the user has ended")
+        return StartError("the Python that was to become the command has ended")
     filename = command.working_dir if step == b"chdir" else None
     return OSError(int(number), os.strerror(int(number)), filename)

@@ -1,4 +1,4 @@
-"""A program that becomes a command with another user's rights.
+"""A program that becomes a command with another user's rights, or an odd environment.
 
 :mod:`subprocess` enters the working directory before it takes the user on: with the server's
 rights, which may be root's. The user would get into, and hear of, what only root may see. Here it
@@ -22,6 +22,11 @@ import os
 import signal
 import sys
 
+TYPE_CHECKING = False  # typing takes its time to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 __all__ = ["READY", "become"]
 
 #: What the answer is when all went well. What follows it, if anything, is an error.
@@ -33,6 +38,7 @@ def become(
     programs: list[bytes],
     argv: list[bytes],
     environment: dict[bytes, bytes],
+    nameless: list[bytes],
     uid: int,
     gid: int,
     groups: list[int],
@@ -47,7 +53,8 @@ def become(
             executed, and if something failed, ``exec N`` or ``chdir N`` with the errno.
         programs: Paths, of which the first that can be executed is the program.
         argv: The command and its arguments.
-        environment: Its whole environment.
+        environment: The variables of its environment.
+        nameless: The rest of it: entries that are no variables.
         uid: User to become; 0 leaves it.
         gid: Group to take on; 0 leaves it.
         groups: Supplementary groups to have, if there is a user or a group.
@@ -56,6 +63,7 @@ def become(
         terminal: Make a controlling terminal of the input.
     """
     step = b"exec"
+    execute = _with_nameless(nameless) if nameless else os.execve
     try:
         # Python ignores these two, and the command would too.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -81,7 +89,7 @@ def become(
         failure = 0
         for program in programs:
             try:
-                os.execve(program, argv, environment)
+                execute(program, argv, environment)
             except OSError as error:
                 # Like subprocess: the first error that tells of a program, or else the last.
                 if failure in (0, errno.ENOENT, errno.ENOTDIR):
@@ -89,6 +97,25 @@ def become(
         os.write(answer, b"exec %d" % failure)
     except OSError as error:
         os.write(answer, b"%s %d" % (step, error.errno or 0))
+
+
+def _with_nameless(
+    nameless: list[bytes],
+) -> Callable[[bytes, list[bytes], dict[bytes, bytes]], None]:
+    """Return an ``os.execve`` that adds entries to the environment for which it has no way."""
+    import ctypes
+
+    execve = ctypes.CDLL(None, use_errno=True).execve
+
+    def strings(values: list[bytes]) -> Any:
+        return (ctypes.c_char_p * (len(values) + 1))(*values, None)
+
+    def execute(program: bytes, argv: list[bytes], environment: dict[bytes, bytes]) -> None:
+        variables = [name + b"=" + value for name, value in environment.items()]
+        execve(program, strings(argv), strings(nameless + variables))
+        raise OSError(ctypes.get_errno(), "execve")
+
+    return execute
 
 
 def _main() -> None:

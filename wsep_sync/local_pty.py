@@ -25,10 +25,6 @@ from .streams import hung_up
 
 __all__ = ["LocalTerminal"]
 
-# As in the reference, which has the two swapped: 80 rows of 24 columns.
-_DEFAULT_ROWS = 80
-_DEFAULT_COLS = 24
-
 # Where there is no setsid(1), as on macOS: a session leader without a controlling terminal gets
 # one by opening it. setsid is preferred because dash does not pass on environment variables whose
 # names are no shell identifiers.
@@ -45,7 +41,7 @@ class LocalTerminal:
 
     Args:
         rows: Height in rows.
-        cols: Width in columns. 0 rows and 0 columns are the reference's 80 and 24.
+        cols: Width in columns.
         uid: Who is to own the terminal, or 0 to leave it: a command that runs as another user
             must be able to open ``/dev/tty``.
 
@@ -54,8 +50,6 @@ class LocalTerminal:
     """
 
     def __init__(self, rows: int, cols: int, uid: int) -> None:
-        if rows == 0 and cols == 0:
-            rows, cols = _DEFAULT_ROWS, _DEFAULT_COLS
         self._master, self.slave = os.openpty()
         self._name = os.ttyname(self.slave)
         try:

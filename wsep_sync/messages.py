@@ -39,10 +39,12 @@ __all__ = [
     "Stdout",
     "decode_client_message",
     "decode_server_message",
+    "nameless",
     "signal_from_message",
     "signal_message",
     "start_error_from_reason",
     "start_failure",
+    "variables",
 ]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -64,6 +66,10 @@ FEATURE_SIGNAL = "signal"
 FEATURE_STDIN_MARK = "stdin_mark"
 FEATURES = (FEATURE_SIGNAL, FEATURE_STDIN_MARK)
 
+# As in the reference, which has the two swapped: 80 rows of 24 columns.
+_DEFAULT_ROWS = 80
+_DEFAULT_COLS = 24
+
 
 @dataclass(frozen=True)
 class Command:
@@ -80,20 +86,20 @@ class Command:
         tty: Run it on a terminal of its own rather than on three pipes. Its output, errors
             included, then comes as ``stdout``.
         rows: Height of the terminal in rows, 0 to 65535.
-        cols: Width of the terminal in columns, 0 to 65535. 0 rows and 0 columns make a terminal
-            of 80 rows and 24 columns, as in the reference.
+        cols: Width of the terminal in columns, 0 to 65535. 0 rows make 80 of them, and 0 columns
+            24, as in the reference.
         stdin: Give the command an input to write to. Otherwise it reads ``/dev/null``. A
             terminal can be typed at either way.
         uid: Numeric user to run as; 0 keeps the server's.
         gid: Numeric group to run as; 0 keeps the server's. Changing either drops the
             supplementary groups.
         env: ``NAME=VALUE`` strings, added to the server's environment; the last of a name wins.
+            Others are passed on as they are, as in the reference.
         working_dir: Directory to run in; "" keeps the server's.
 
     Raises:
         TypeError: A field has the wrong type.
-        ValueError: A field cannot be sent or run: a NUL byte, a number out of range, an
-            environment entry without ``=``.
+        ValueError: A field cannot be sent or run: a NUL byte, a number out of range.
     """
 
     command: str
@@ -123,9 +129,30 @@ class Command:
             _check_number(name, getattr(self, name), 0xFFFF)
         for name in ("uid", "gid"):
             _check_number(name, getattr(self, name), 0xFFFF_FFFF)
-        for entry in self.env:
-            if entry.find("=") < 1:
-                raise ValueError(f"env entry {entry!r} is not NAME=VALUE")
+
+    @property
+    def terminal_size(self) -> tuple[int, int]:
+        """The rows and columns that its terminal has, if it is to have one."""
+        return self.rows or _DEFAULT_ROWS, self.cols or _DEFAULT_COLS
+
+
+def variables(entries: Iterable[str]) -> dict[str, str]:
+    """Return the variables of an environment, without the entries that are none.
+
+    A name may begin with ``=``, as in the reference: Windows keeps the current directories of its
+    drives in such variables.
+    """
+    found = {}
+    for entry in entries:
+        end = entry.find("=", 1)
+        if end > 0:
+            found[entry[:end]] = entry[end + 1 :]
+    return found
+
+
+def nameless(entries: Iterable[str]) -> list[str]:
+    """Return the entries of an environment that are no variables, and not empty."""
+    return [entry for entry in entries if entry and entry.find("=", 1) < 0]
 
 
 @dataclass(frozen=True)

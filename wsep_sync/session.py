@@ -254,9 +254,8 @@ class Session:
         command = self._start_command
         if rows or cols:
             command = replace(command, rows=rows, cols=cols)
-        # As the reference has it, 0 by 0 is a terminal of 80 rows and 24 columns.
         size_known = bool(command.rows or command.cols)
-        rows, cols = (command.rows, command.cols) if size_known else (80, 24)
+        rows, cols = command.terminal_size
         try:
             # All that can fail comes before the command: then there is nothing to be ended.
             terminal = new_terminal(rows, cols)

@@ -32,7 +32,7 @@ from .errors import (
     copy_error,
     start_error,
 )
-from .messages import Command, ExitCode, Resize, Signal, signal_message
+from .messages import Command, ExitCode, Resize, Signal, signal_message, variables
 from .process import Execer, Process
 from .threads import start_thread
 from .transports.liveness import keep_alive
@@ -60,10 +60,6 @@ _KILLED_WITHIN = 2.0
 
 # How many seconds the thread of a connection may take to end when it has closed its channels.
 _ENDS_WITHIN = 1.0
-
-# As in the reference, which has the two swapped: 80 rows of 24 columns.
-_DEFAULT_ROWS = 80
-_DEFAULT_COLS = 24
 
 # RFC 4254, section 9: what a server sends to say how a command ended, and paramiko knows half of.
 _MSG_CHANNEL_REQUEST = 98
@@ -564,11 +560,9 @@ class _Connection:
         release: Callable[[], None],
     ) -> SSHProcess:
         if command.tty:
-            rows, cols = command.rows, command.cols
-            if not (rows or cols):
-                rows, cols = _DEFAULT_ROWS, _DEFAULT_COLS
-            variables = dict(entry.split("=", 1) for entry in command.env)
-            channel.get_pty(os.fsencode(variables.get("TERM", "xterm-256color")), cols, rows)
+            rows, cols = command.terminal_size
+            term = variables(command.env).get("TERM", "xterm-256color")
+            channel.get_pty(os.fsencode(term), cols, rows)
         channel.exec_command(ssh_launch.login_line(mark, command.tty))
         answers = _Answers(self, channel, mark.encode(), self._timeout)
         pid, terminal = ssh_launch.process_id(answers.receive())

@@ -21,7 +21,7 @@ import re
 import shlex
 
 from .errors import StartError, start_error
-from .messages import Command
+from .messages import Command, nameless, variables
 
 __all__ = ["KEEPER", "QUERY_MODES", "check_started", "login_line", "process_id", "request"]
 
@@ -157,24 +157,24 @@ def request(command: Command, mark: str) -> bytes:
     Raises:
         StartError: It is too long, or cannot be said.
     """
-    variables = dict(entry.split("=", 1) for entry in command.env)
+    given = variables(command.env)
+    if nameless(command.env) or any(name.startswith("=") for name in given):
+        raise StartError("over SSH, every entry of env has to be a variable, NAME=VALUE")
     if command.tty:
-        variables.setdefault("WSEP_TTY", "true")
+        given["WSEP_TTY"] = "true"  # whatever was given, as in the reference
     directory = command.working_dir
     if directory and not directory.startswith("/"):
         directory = f"./{directory}"  # "-" and CDPATH would mean something else
     program = ["exec", '"$@"']
-    odd = [f"{name}={value}" for name, value in variables.items() if not _can_be_exported(name)]
+    odd = [name for name in given if not _can_be_exported(name)]
     if odd or command.command.startswith("-"):
         if "=" in command.command:
             raise StartError(f"{command.command}: over SSH, not with the variables {odd}")
-        program = ["exec", "env", "--", *map(_quote, odd), '"$@"']
+        program = ["exec", "env", "--", *(_quote(f"{name}={given[name]}") for name in odd), '"$@"']
     if not (command.stdin or command.tty):
         program.append("</dev/null")
-    exports = [
-        f"{name}={_quote(value)}" for name, value in variables.items() if _can_be_exported(name)
-    ]
-    path = variables.get("PATH")
+    exports = [f"{name}={_quote(value)}" for name, value in given.items() if name not in odd]
+    path = given.get("PATH")
     steps = [
         'wsep_nl=$(printf "\\012_")',
         "wsep_nl=${wsep_nl%_}",
