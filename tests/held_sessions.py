@@ -17,19 +17,20 @@ from helpers import SECONDS
 from session_clients import Client, session
 
 import wsep_sync
-from wsep_sync import LocalExecer, Server, connect, terminal
+from wsep_sync import LocalExecer, Server, connect
 from wsep_sync import session as session_module
 from wsep_sync.listener import Listener
+from wsep_sync.terminals import replay
 from wsep_sync.wsgi import application
 
-ENGINES = {"ring": terminal.RingTerminal, "ghostty": terminal.GhosttyTerminal}
+ENGINES = {"replay": replay}
 
 # What it shows is little, so that what is measured is not what it shows.
 ANSWERING = ("sh", "-c", "while read line; do echo answer to $line; done")
 
 
 def serve() -> None:
-    session_module.new_terminal = ENGINES[sys.argv[1]]  # type: ignore[attr-defined]
+    session_module.redraw = ENGINES[sys.argv[1]]  # type: ignore[attr-defined]
     server = Server()
     listener = Listener(application(server, LocalExecer()))
     # Ends with shutdown().

@@ -52,7 +52,7 @@ from wsep_sync import process as process_module
 from wsep_sync.errors import SessionClosed
 from wsep_sync.listener import Listener
 from wsep_sync.session import Session, State
-from wsep_sync.terminal import GhosttyTerminal, RingTerminal
+from wsep_sync.terminals import replay
 from wsep_sync.transports.memory import memory_pair
 from wsep_sync.wsgi import application
 
@@ -67,9 +67,9 @@ def sessions() -> Iterator[Hub]:
         yield sessions
 
 
-@pytest.fixture(params=[RingTerminal, GhosttyTerminal], ids=["ring", "ghostty"])
+@pytest.fixture(params=[replay], ids=["replay"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsep_sync.session.new_terminal", request.param)
+    monkeypatch.setattr("wsep_sync.session.redraw", request.param)
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from terminal_judges import JUDGES, LEFT_OVER, Shown, answers_and_bells, assert_
 
 from wsep_sync import Command, LocalExecer, Process
 from wsep_sync import session as session_module
-from wsep_sync import terminal as terminal_module
 from wsep_sync.session import Session
-from wsep_sync.terminal import GhosttyTerminal, RingTerminal
+from wsep_sync.terminals import recording as recording_module
+from wsep_sync.terminals import replay
 
 pytestmark = pytest.mark.thorough
 
-ENGINES = {"ring": RingTerminal, "ghostty": GhosttyTerminal}
+ENGINES = {"replay": replay}
 
 # Writes what is typed, and nothing else: so a test says byte by byte what a program prints.
 RAW_CAT = ("sh", "-c", "stty raw -echo; echo ready; exec cat")
@@ -67,20 +67,20 @@ class Judge:
 
 
 @pytest.fixture(
-    params=[("ring", "pyte"), ("ring", "ghostty"), ("ghostty", "pyte")],
+    params=[("replay", "pyte"), ("replay", "ghostty")],
     ids="-".join,
 )
 def judge(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Judge:
     """Choose an engine and who judges it."""
     engine, judge = request.param
-    monkeypatch.setattr(session_module, "new_terminal", ENGINES[engine])
+    monkeypatch.setattr(session_module, "redraw", ENGINES[engine])
     return Judge(JUDGES[judge])
 
 
 @pytest.fixture(params=list(ENGINES))
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Choose an engine, where what a client gets is looked at without a judge."""
-    monkeypatch.setattr(session_module, "new_terminal", ENGINES[request.param])
+    monkeypatch.setattr(session_module, "redraw", ENGINES[request.param])
     return str(request.param)
 
 
@@ -300,8 +300,8 @@ def test_a_screen_that_was_lost_is_painted_again(
     program: tuple[str, str, bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(terminal_module, "ALTERNATE_LIMIT", 1000)
-    monkeypatch.setattr(terminal_module, "SLACK", 500)
+    monkeypatch.setattr(recording_module, "ALTERNATE_LIMIT", 1000)
+    monkeypatch.setattr(recording_module, "SLACK", 500)
     first = full_screen(sessions, tmp_path, program)
     second = sessions.attach("x")
     shown = judge.same(first, second)
@@ -558,8 +558,8 @@ def test_a_client_that_fell_behind_in_a_full_screen_program(
 ) -> None:
     # Both that client's backlog and what is known of the alternate screen are beyond their bounds.
     monkeypatch.setattr(session_module, "_CLIENT_LIMIT", 30_000)
-    monkeypatch.setattr(terminal_module, "ALTERNATE_LIMIT", 20_000)
-    monkeypatch.setattr(terminal_module, "SLACK", 5000)
+    monkeypatch.setattr(recording_module, "ALTERNATE_LIMIT", 20_000)
+    monkeypatch.setattr(recording_module, "SLACK", 5000)
     path = numbered_file(tmp_path)
     command = Command("less", [str(path)], id="x", tty=True, rows=24, cols=80, env=BASH_ENV)
     live = Session(command, LocalExecer())

@@ -1,10 +1,11 @@
-"""The engines of terminal.py: what their redraws make other emulators show."""
+"""Recordings: what their redraws make other emulators show."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
+from terminal_engines import ENGINES, Replayed
 from terminal_judges import (
     JUDGES,
     LEFT_OVER,
@@ -15,17 +16,16 @@ from terminal_judges import (
     too_long_for_some,
 )
 
-from wsep_sync import terminal as terminal_module
-from wsep_sync.terminal import GhosttyTerminal, RingTerminal, Terminal, new_terminal
+from wsep_sync.terminals import recording as recording_module
 
 pytestmark = pytest.mark.thorough
 
 ROWS, COLUMNS = 6, 20
 
 
-@pytest.fixture(params=[RingTerminal, GhosttyTerminal], ids=["ring", "ghostty"])
-def engine(request: pytest.FixtureRequest) -> type[Terminal]:
-    return request.param
+@pytest.fixture(params=list(ENGINES))
+def engine(request: pytest.FixtureRequest) -> type[Replayed]:
+    return ENGINES[request.param]
 
 
 @pytest.fixture(params=list(JUDGES))
@@ -33,7 +33,7 @@ def judge(request: pytest.FixtureRequest):
     return JUDGES[request.param]
 
 
-def attached(engine: type[Terminal], before: bytes, after: bytes = b"") -> bytes:
+def attached(engine: type[Replayed], before: bytes, after: bytes = b"") -> bytes:
     """Return what a client gets that attaches between two parts of the output."""
     terminal = engine(ROWS, COLUMNS)
     terminal.feed(before)
@@ -247,10 +247,10 @@ def test_erased_scrollback_is_forgotten(engine) -> None:
 
 
 def test_alternate_overflow_is_lost() -> None:
-    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal = Replayed(ROWS, COLUMNS)
     terminal.feed(b"$ vi\x1b[?1049h")
     line = b"\x1b[2;2H\x1b[35mtext\x1b[?1h"
-    for _ in range(terminal_module.ALTERNATE_LIMIT // len(line * 100) + 2):
+    for _ in range(recording_module.ALTERNATE_LIMIT // len(line * 100) + 2):
         terminal.feed(line * 100)
     assert terminal.lost
     # What remains known is known: the modes, and what is pending.
@@ -281,14 +281,14 @@ CLEARS = [b"\x1b[H\x1b[2J", b"\x1b[2J\x1b[H", b"\x1b[1;1H\x1b[2J", b"\x1b[2J\x1b
 def test_a_cleared_screen_is_known_again(judge, cause, clear) -> None:
     before = b"$ vi\x1b[?1049h\x1b[?1;1004h\x1b[2;5r\x1b]2;title\x07"
     before += b"\x1b[Hold" + b"\x1b[2;2H\x1b[35mtext" * 10
-    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal = Replayed(ROWS, COLUMNS)
     terminal.feed(before)
     if cause == "resize":
         terminal.resize(ROWS - 1, COLUMNS)
         terminal.resize(ROWS, COLUMNS)
     else:
         before += b"\x1b[2;2H\x1b[35mtext" * 100
-        for _ in range(terminal_module.ALTERNATE_LIMIT // 1000):
+        for _ in range(recording_module.ALTERNATE_LIMIT // 1000):
             terminal.feed(b"\x1b[2;2H\x1b[35mtext" * 100)
     assert terminal.lost
     paint = clear + b"\x1b[3;3Hpainted\x1b[?25l"
@@ -313,7 +313,7 @@ def test_a_cleared_screen_is_known_again(judge, cause, clear) -> None:
     ids=["cursor", "not home", "below", "saved cursor"],
 )
 def test_a_screen_that_is_not_all_known(paint) -> None:
-    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal = Replayed(ROWS, COLUMNS)
     terminal.feed(b"$ vi\x1b[?1049htext")
     terminal.resize(ROWS - 1, COLUMNS)
     terminal.feed(paint)
@@ -321,25 +321,17 @@ def test_a_screen_that_is_not_all_known(paint) -> None:
 
 
 def test_a_program_that_clears_is_never_lost() -> None:
-    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal = Replayed(ROWS, COLUMNS)
     terminal.feed(b"$ watch\x1b[?1049h")
     frame = b"\x1b[H\x1b[2J" + b"\x1b[35mtext\r\n" * 5
-    for _ in range(3 * terminal_module.ALTERNATE_LIMIT // len(frame * 100)):
+    for _ in range(3 * recording_module.ALTERNATE_LIMIT // len(frame * 100)):
         terminal.feed(frame * 100)
         assert not terminal.lost
-    assert len(terminal.redraw()) < 2 * terminal_module.ALTERNATE_LIMIT
-
-
-def test_ghostty_never_loses_the_alternate_screen() -> None:
-    terminal = GhosttyTerminal(ROWS, COLUMNS)
-    terminal.feed(b"$ vi\x1b[?1049h\x1b[H")
-    terminal.feed(b"\x1b[2;2H\x1b[35mtext\x1b[?1h" * 100_000)
-    assert not terminal.lost
-    assert b"text" in terminal.redraw()
+    assert len(terminal.redraw()) < 2 * recording_module.ALTERNATE_LIMIT
 
 
 def test_size_changed_in_the_alternate_screen() -> None:
-    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal = Replayed(ROWS, COLUMNS)
     terminal.feed(b"$ vi\x1b[?1049htext\x1b[?1h")
     terminal.resize(ROWS, COLUMNS)
     assert not terminal.lost
@@ -496,7 +488,7 @@ def test_titles_have_no_controls(engine) -> None:
 
 
 def test_images_and_colours_are_kept() -> None:
-    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal = Replayed(ROWS, COLUMNS)
     sixel = b"\x1bP0;1q#0;2;0;0;0#0!10~\x1b\\"
     terminal.feed(sixel + b"\x1b]4;1;#123456\x07\x1b]11;#101010\x07\x1b]8;;http://x/\x07x")
     redraw = terminal.redraw()
@@ -583,7 +575,7 @@ def test_no_sequence_is_too_long_for_some_terminal(engine, where) -> None:
     elif where == "left":
         terminal.feed(b"\x1b[?47h" + EVERYTHING + b"\x1b[?47l")
     elif where == "evicted":
-        flood(terminal, b"", b"0123456\r\n", 2 * terminal_module.NORMAL_LIMIT)
+        flood(terminal, b"", b"0123456\r\n", 2 * recording_module.NORMAL_LIMIT)
     redraw = terminal.redraw()
     assert b"\x1b[?1003h" in redraw
     assert re.search(rb"[\[;]48[;:]2[;:]+201[;:]202[;:]203m", redraw)
@@ -593,7 +585,7 @@ def test_no_sequence_is_too_long_for_some_terminal(engine, where) -> None:
 # Beyond the limit of the ring
 
 
-def flood(terminal: Terminal, before: bytes, line: bytes, total: int) -> bytes:
+def flood(terminal: Replayed, before: bytes, line: bytes, total: int) -> bytes:
     terminal.feed(before)
     chunk = line * (8192 // len(line) + 1)
     fed = [before]
@@ -605,8 +597,8 @@ def flood(terminal: Terminal, before: bytes, line: bytes, total: int) -> bytes:
 
 @pytest.mark.parametrize("modes", MODES.values(), ids=MODES)
 def test_modes_of_evicted_output(modes) -> None:
-    terminal = RingTerminal(ROWS, COLUMNS)
-    fed = flood(terminal, modes, b"0123456\r\n", 2 * terminal_module.NORMAL_LIMIT)
+    terminal = Replayed(ROWS, COLUMNS)
+    fed = flood(terminal, modes, b"0123456\r\n", 2 * recording_module.NORMAL_LIMIT)
     redraw = terminal.redraw()
     assert len(redraw) < len(fed) * 0.8
     # pyte takes seconds for as much.
@@ -627,8 +619,8 @@ def test_modes_of_evicted_output(modes) -> None:
     ids=["ls", "colours stay", "no newline", "characters", "status"],
 )
 def test_evicted_lines(line) -> None:
-    terminal = RingTerminal(ROWS, 22)
-    fed = flood(terminal, b"", line, 2 * terminal_module.NORMAL_LIMIT)
+    terminal = Replayed(ROWS, 22)
+    fed = flood(terminal, b"", line, 2 * recording_module.NORMAL_LIMIT)
     redraw = terminal.redraw()
     assert len(redraw) < len(fed) * 0.8
     shown = JUDGES["pyte"](LEFT_OVER + redraw, ROWS, 22)
@@ -641,28 +633,30 @@ def test_evicted_lines(line) -> None:
 
 
 def test_an_image_longer_than_the_ring_never_becomes_text() -> None:
-    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal = Replayed(ROWS, COLUMNS)
     terminal.feed(b"one\r\n\x1bP0;1q")
     for _ in range(100):
         terminal.feed(b"#0!10~\n" * 1000)
-    assert terminal._normal.size < 2 * terminal_module.NORMAL_LIMIT
+    assert terminal._normal.size < 2 * recording_module.NORMAL_LIMIT
     terminal.feed(b"\x1b\\two")
     assert "#" not in ghostty(terminal.redraw(), ROWS, COLUMNS).contents()
     assert "two" in ghostty(terminal.redraw(), ROWS, COLUMNS).contents()
 
 
 def test_one_chunk_larger_than_the_ring() -> None:
-    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal = Replayed(ROWS, COLUMNS)
     terminal.feed(b"".join(b"line %d\r\n" % i for i in range(100_000)))
     redraw = terminal.redraw()
     assert b"line 99999\r\n" in redraw
     lines = re.findall(rb"line \d+\r\n", redraw)
-    assert terminal_module.NORMAL_LIMIT <= sum(map(len, lines)) < terminal_module.NORMAL_LIMIT * 1.3
+    assert (
+        recording_module.NORMAL_LIMIT <= sum(map(len, lines)) < recording_module.NORMAL_LIMIT * 1.3
+    )
     assert re.search(rb"\x1b7line \d", redraw), "it begins with a whole line"
 
 
 def test_many_small_chunks_take_little_memory() -> None:
-    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal = Replayed(ROWS, COLUMNS)
     for _ in range(100_000):
         terminal.feed(b"x")
     assert len(terminal._normal._chunks) < 100
@@ -683,84 +677,6 @@ def test_endless_parameters_are_no_error(engine) -> None:
             terminal.feed(b"\x1b[?1049h" + sequence % parameters + b"\x1b[?1049l")
             terminal.replies(sequence % parameters)
     assert terminal.redraw()
-
-
-# What Ghostty is spared
-
-# What comes before a flood, what it begins with, and a line of it. What of it scrolls away, and
-# leaves nothing behind, is no matter of course.
-FLOODS = {
-    "plain": (b"", b"", b"%d\r\n"),
-    "from the top of a full screen": (b"0123456789" * 12 + b"\x1b[H\x1b[?1h", b"", b"%d\r\n"),
-    "few lines": (
-        *(b"0123456789" * 12 + b"\x1b[H\x1b[?1h", b""),
-        b"\x1b[1;31;44;4m\x1b[0;32m\x1b[m%d\r\n",
-    ),
-    "attributes": (b"", b"\x1b[31m\x1b[m\x1b[1;32;44m\x1b[49m", b"%d\r\n"),
-    "attributes of each line": (b"", b"", b"\x1b[m%d\x1b[1;31m\x1b[44m\r\n"),
-    "attributes without reset": (b"", b"", b"%d\x1b[1;32;49m\x1b[K\x1b[39;44m\r\n"),
-    "line drawing": (b"\x1b)0", b"\x0e", b"%dq\r\n"),
-    "no carriage return": (b"", b"", b"%d\n"),
-    "no more carriage returns": (b"abc\x1b[?1h", b"a" * 58 + b"\r\n", b"\x1b[0;31;44;4mx\n"),
-    "newline mode": (b"\x1b[20h", b"", b"%d\n"),
-    "no wrap": (b"\x1b[?7l", b"", b"0123456789%d 0123456789\r\n"),
-    "wrapped": (b"", b"", b"0123456789%d 0123456789\r\n"),
-    "insert": (b"\x1b[4h", b"", b"0123456789%d\rx\r\n"),
-    "margins": (b"\x1b[2;4r", b"", b"%d\r\n"),
-    "below the margins": (b"one\x1b[2;4r\x1b[6;1H", b"", b"%d\r\n"),
-    "side margins": (b"\x1b[?69h\x1b[3;9s\x1b[2;4H", b"", b"%d\r\n"),
-    "margins undone": (b"\x1b[2;4r\x1b[r", b"", b"%d\r\n"),
-    "cursor goes up": (b"", b"", b"%d\x1b[2A.\r\n"),
-    "cursor goes back": (b"\x1b[?7;1045hone\r\n", b"a\r\nb\r\n", b"\b\b%d\r\n"),
-    "lines inserted": (b"", b"", b"%d\x1b[3L\r\n"),
-    "in a title": (b"one\x1b]0;", b"", b"%d\r\n"),
-    "in an image": (b"one\x1bP0;1q", b"", b"#0!%d~\r\n"),
-    "after half a character": (b"one\xe2\x94", b"", b"%d\r\n"),
-    "alternate": (b"one\r\n\x1b[?1049h\x1b[3;3Htwo", b"", b"%d\r\n"),
-}
-
-
-@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
-@pytest.mark.parametrize("size", [7, 64, 250])
-def test_floods(monkeypatch, flood, size) -> None:
-    monkeypatch.setattr(terminal_module, "NORMAL_LIMIT", 200)
-    monkeypatch.setattr(terminal_module, "SLACK", 64)
-    before, beginning, line = flood
-    lines = b"".join(line % i if b"%" in line else line for i in range(200))
-    fed = before + beginning + lines
-    terminal = GhosttyTerminal(ROWS, COLUMNS)
-    terminal.feed(before)
-    for i in range(len(before), len(fed), size):
-        terminal.feed(fed[i : i + size])
-        if i // 330 < (i + size) // 330:  # not always, for before it is looked at, all is fed
-            shown = JUDGES["ghostty"](LEFT_OVER + terminal.redraw(), ROWS, COLUMNS)
-            assert_same(shown, JUDGES["ghostty"](fed[: i + size], ROWS, COLUMNS))
-    for after in (b"next", b"\x1b\\\x1b[?1049l\x1b[2;4r", lines, b"last"):
-        fed += after
-        for i in range(0, len(after), size):
-            terminal.feed(after[i : i + size])
-        shown = JUDGES["ghostty"](LEFT_OVER + terminal.redraw(), ROWS, COLUMNS)
-        assert_same(shown, JUDGES["ghostty"](fed, ROWS, COLUMNS))
-
-
-def test_scrollback_after_a_flood() -> None:
-    terminal = GhosttyTerminal(ROWS, COLUMNS)
-    line = b"\x1b[38;2;1;2;3m" * 40 + b"line %d\x1b[m\r\n"
-    for i in range(0, 2000, 10):
-        terminal.feed(b"".join(line % j for j in range(i, i + 10)))
-        if i == 100:
-            terminal.feed(b"\x1b[?2004h")
-    lines = [int(n) for n in re.findall(rb"line (\d+)", terminal.redraw())]
-    assert lines == list(range(lines[0], 2000)), "it has no gap"
-    assert terminal_module.NORMAL_LIMIT <= len(lines) * len(line) < 2000 * len(line) * 0.8
-
-
-def test_flood_in_the_alternate_screen_leaves_the_other_alone() -> None:
-    terminal = GhosttyTerminal(ROWS, COLUMNS)
-    terminal.feed(b"".join(b"line %d\r\n" % i for i in range(100)) + b"\x1b[?1049h")
-    flood(terminal, b"", b"flood\r\n", 3 * terminal_module.NORMAL_LIMIT)
-    terminal.feed(b"\x1b[?1049l")
-    assert re.findall(rb"line (\d+)\r\n", terminal.redraw()) == [b"%d" % i for i in range(100)]
 
 
 # Replies
@@ -795,37 +711,6 @@ def test_reply_to_secondary_attributes(engine) -> None:
     terminal = engine(ROWS, COLUMNS)
     terminal.feed(b"\x1b[>c")
     assert re.fullmatch(rb"\x1b\[>1;\d+;0c", terminal.replies(b"\x1b[>c"))
-
-
-# Choosing an engine
-
-
-def test_new_terminal_takes_ghostty_when_it_works() -> None:
-    assert isinstance(new_terminal(ROWS, COLUMNS), GhosttyTerminal)
-
-
-@pytest.fixture
-def _fresh_choice():
-    terminal_module._ghostty_works.cache_clear()
-    yield
-    terminal_module._ghostty_works.cache_clear()
-
-
-@pytest.mark.usefixtures("_fresh_choice")
-def test_new_terminal_without_pyghostty(monkeypatch, caplog) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyghostty", None)
-    assert isinstance(new_terminal(ROWS, COLUMNS), RingTerminal)
-    assert not caplog.records
-
-
-@pytest.mark.usefixtures("_fresh_choice")
-def test_new_terminal_with_a_pyghostty_that_fails(monkeypatch, caplog) -> None:
-    def fail(self, *args):
-        raise RuntimeError("the shared library is another one")
-
-    monkeypatch.setattr(GhosttyTerminal, "redraw", fail)
-    assert isinstance(new_terminal(ROWS, COLUMNS), RingTerminal)
-    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

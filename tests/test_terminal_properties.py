@@ -10,10 +10,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from terminal_engines import Replayed
 from terminal_judges import JUDGES, LEFT_OVER, answers_and_bells, assert_same
 
-from wsep_sync import terminal as terminal_module
-from wsep_sync.terminal import GhosttyTerminal, RingTerminal
+from wsep_sync.terminals import recording as recording_module
 
 pytestmark = pytest.mark.thorough
 
@@ -141,26 +141,14 @@ bounded = settings(max_examples=150, derandomize=True, deadline=None)
 
 @bounded
 @given(streams(screen_for_ghostty), cuts, st.floats(0, 1))
-def test_ring_judged_by_ghostty(stream, fractions, where) -> None:
-    compare(RingTerminal, "ghostty", stream, fractions, where)
+def test_replay_judged_by_ghostty(stream, fractions, where) -> None:
+    compare(Replayed, "ghostty", stream, fractions, where)
 
 
 @bounded
 @given(streams(screen), cuts, st.floats(0, 1))
-def test_ring_judged_by_pyte(stream, fractions, where) -> None:
-    compare(RingTerminal, "pyte", stream, fractions, where)
-
-
-@bounded
-@given(streams(screen_for_ghostty), cuts, st.floats(0, 1))
-def test_ghostty_judged_by_ghostty(stream, fractions, where) -> None:
-    compare(GhosttyTerminal, "ghostty", stream, fractions, where)
-
-
-@bounded
-@given(streams(screen), cuts, st.floats(0, 1))
-def test_ghostty_judged_by_pyte(stream, fractions, where) -> None:
-    compare(GhosttyTerminal, "pyte", stream, fractions, where)
+def test_replay_judged_by_pyte(stream, fractions, where) -> None:
+    compare(Replayed, "pyte", stream, fractions, where)
 
 
 openings = [b"\x1b", b"\x1b[", b"\x1b]", b"\x1bP", b"\x1b_", b"\xc2", b"\xe2\x94", b"[", b"]"]
@@ -188,7 +176,7 @@ pieces = st.sampled_from([*openings, *whole, *rests, *controls])
 @given(st.lists(pieces, max_size=12).map(b"".join))
 def test_no_remains_become_a_query(data) -> None:
     """However sequences are nested and cut, what is left of them is never one that is answered."""
-    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal = Replayed(ROWS, COLUMNS)
     terminal.feed(data)
     redraw = terminal.redraw()
     assert answers_and_bells(redraw, ROWS, COLUMNS) == []
@@ -202,14 +190,14 @@ def test_no_remains_become_a_query(data) -> None:
 def limits(limit: int, slack: int) -> Iterator[None]:
     """Limits that a few lines reach. (A fixture would be one for all examples.)"""
     names = ("NORMAL_LIMIT", "ALTERNATE_LIMIT", "SLACK")
-    old = [getattr(terminal_module, name) for name in names]
+    old = [getattr(recording_module, name) for name in names]
     try:
         for name, value in zip(names, (limit, limit, slack), strict=True):
-            setattr(terminal_module, name, value)
+            setattr(recording_module, name, value)
         yield
     finally:
         for name, value in zip(names, old, strict=True):
-            setattr(terminal_module, name, value)
+            setattr(recording_module, name, value)
 
 
 clears = st.sampled_from(["\x1b[H\x1b[2J", "\x1b[2J\x1b[H", "\x1b[1;1H\x1b[2J", "\x1b7", "\x1b8"])
@@ -221,10 +209,10 @@ clears = st.sampled_from(["\x1b[H\x1b[2J", "\x1b[2J\x1b[H", "\x1b[1;1H\x1b[2J", 
     cuts,
     st.integers(60, 200),
 )
-def test_ring_after_a_clear(shown, fractions, limit) -> None:
+def test_replay_after_a_clear(shown, fractions, limit) -> None:
     """What is not lost is right, whatever was dropped before it was cleared."""
     stream = b"\x1b[?1049h" + shown.encode()
-    terminal = RingTerminal(ROWS, COLUMNS)
+    terminal = Replayed(ROWS, COLUMNS)
     with limits(limit, 40):
         for part in chunks(stream, fractions):
             terminal.feed(part)
@@ -236,43 +224,16 @@ def test_ring_after_a_clear(shown, fractions, limit) -> None:
         assert_same(JUDGES["ghostty"](got + after, ROWS, COLUMNS), plain)
 
 
-lines = st.tuples(
-    st.lists(
-        st.one_of(
-            *(words, characters, attributes, backgrounds),
-            st.sampled_from(["\x1b[K", "\b", "\x1b[A", "\x1b]0;"]),
-        ),
-        max_size=3,
-    ).map("".join),
-    st.sampled_from(["\r\n", "\r\n", "\r\n", "\n"]),
-    st.integers(1, 40),
-).map(lambda line: (line[0] + line[1]) * line[2])
-floods = st.lists(lines, min_size=1, max_size=4).map("".join)
-
-
-@bounded
-@given(
-    streams(st.one_of(screen_for_ghostty, floods, floods)),
-    cuts,
-    st.floats(0, 1),
-    st.integers(60, 200),
-)
-def test_ghostty_is_spared_what_nobody_sees(stream, fractions, where, limit) -> None:
-    """What Ghostty is never fed, because it has scrolled away since, makes no difference."""
-    with limits(limit, 40):
-        compare(GhosttyTerminal, "ghostty", stream, fractions, where)
-
-
 @pytest.mark.parametrize("judge", list(JUDGES))
 @settings(max_examples=30, derandomize=True, deadline=None)
 @given(st.lists(screen, min_size=3, max_size=10), st.integers(0, 50))
-def test_ring_that_overflows(judge, screens, lines) -> None:
+def test_replay_that_overflows(judge, screens, lines) -> None:
     """What a fold keeps of dropped output is right: the screen after it is the same."""
     fed = b"".join(s.encode() for s in screens)
     # The last screen of the output is complete, so that nothing shown is of what was dropped.
     fed += b"\x1b[?7h\x1b[4l\x1b[m\x1b[r\x1b[6;1H" + b"0123456\r\n" * (ROWS + lines)
     with limits(80, 20):
-        terminal = RingTerminal(ROWS, COLUMNS)
+        terminal = Replayed(ROWS, COLUMNS)
         for part in chunks(fed, [i / 20 for i in range(20)]):
             terminal.feed(part)
         redraw = terminal.redraw()

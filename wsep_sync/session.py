@@ -10,8 +10,8 @@ STARTING until the command runs; READY while it can be attached to; CLOSING from
 somebody ends it (a close, or the timeout with no client); DONE when the command has ended, by
 itself or not, or could not be started. A state never goes back.
 
-Data goes from the command's output, in one thread that reads it, through the terminal engine,
-which knows what the terminal shows, into a queue for each client, all under one lock: so a client
+Data goes from the command's output, in one thread that reads it, through the recording,
+of which a redraw can be made, into a queue for each client, all under one lock: so a client
 that attaches gets a redraw and then everything after it, nothing missing and nothing twice. Input
 of all clients goes through one queue the other way, in a thread of its own once there is some. A
 third thread waits for the command to end, or for the time when it has to.
@@ -35,7 +35,8 @@ from .errors import ExitError, SessionClosed, StartError, WsepError, copy_error,
 from .log import log_event
 from .messages import Command, Resize
 from .process import Execer, Process
-from .terminal import Terminal, new_terminal
+from .terminals import Recording, redraw
+from .terminals.answers import replies
 from .threads import start_thread
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Session:
         self._starting = False  # a thread is at it
         # Both while the command runs, and no longer: they hold descriptors and memory.
         self._process: Process | None = None
-        self._terminal: Terminal | None = None
+        self._terminal: Recording | None = None
         self._pid = 0  # until the command runs
         self._rows = command.rows
         self._cols = command.cols
@@ -258,7 +259,7 @@ class Session:
         rows, cols = command.terminal_size
         try:
             # All that can fail comes before the command: then there is nothing to be ended.
-            terminal = new_terminal(rows, cols)
+            terminal = Recording(rows, cols)
             try:
                 self._start_threads()
             except RuntimeError as error:  # no more threads can be had
@@ -431,7 +432,7 @@ class Session:
             if not self._ended:  # nor closed, while the rest was being read
                 raise
 
-    def _distribute(self, terminal: Terminal, data: bytes) -> None:
+    def _distribute(self, terminal: Recording, data: bytes) -> None:
         with self._lock:
             terminal.feed(data)
             self._active = time.time()
@@ -442,10 +443,10 @@ class Session:
                 return
             # No terminal that may answer will see these bytes: a redraw, which is all that is
             # sent later, has no questions in it. And the program may wait for the answer.
-            replies = terminal.replies(data)
-            if not replies or self._deaf or self._input_size + len(replies) > _INPUT_LIMIT:
+            answers = replies(terminal, data)
+            if not answers or self._deaf or self._input_size + len(answers) > _INPUT_LIMIT:
                 return
-            start = self._put_input(replies)
+            start = self._put_input(answers)
         if start:
             self._start_writing()
 
@@ -754,7 +755,7 @@ class _Client(Process):
         self.attached = True
         self._redrawing = False  # the first in the queue is a redraw
 
-    def put(self, data: bytes, terminal: Terminal) -> bool:
+    def put(self, data: bytes, terminal: Recording) -> bool:
         """Queue output that the terminal was fed; return whether it is to reach this client.
 
         Requires holding the session's lock.
@@ -780,21 +781,20 @@ class _Client(Process):
             self.queue.pop()
         self.size = 0
 
-    def _redraw(self, terminal: Terminal) -> bool:
+    def _redraw(self, terminal: Recording) -> bool:
         """Queue what the terminal shows; return whether the program has to paint it.
 
         Requires holding the lock.
         """
-        repaint = terminal.in_alt and (terminal.lost or self.repaint) and not self.read_only
+        snapshot = terminal.snapshot()
+        repaint = snapshot.in_alt and (snapshot.lost or self.repaint) and not self.read_only
         self.stale = self.repaint = False
-        self.alt_generation = terminal.alt_generation if terminal.in_alt else None
-        redraw = terminal.redraw()
-        if redraw:
-            self.queue.append(memoryview(redraw))
-            self._redrawing = True
+        self.alt_generation = snapshot.alt_generation if snapshot.in_alt else None
+        self.queue.append(memoryview(redraw(snapshot)))
+        self._redrawing = True
         return repaint
 
-    def end(self, terminal: Terminal | None) -> None:
+    def end(self, terminal: Recording | None) -> None:
         """The command has ended; requires holding the session's lock."""
         if self.stale and terminal is not None:
             self._drop()

@@ -87,8 +87,8 @@ def stalled_or_not(url: str) -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 def main() -> None:
-    for engine, terminal in ENGINES.items():
-        session_module.new_terminal = terminal  # type: ignore[attr-defined]
+    for engine, redraw in ENGINES.items():
+        session_module.redraw = redraw  # type: ignore[attr-defined]
         start_alone()
         alone = statistics.median(start_alone() for _ in range(STARTS))
         with server_process(engine) as (pid, url):

@@ -1,8 +1,8 @@
-"""How fast the engines of terminal.py are fed, beside a bare ring (chunks, dropped past a bound).
+"""How fast a recording is fed, beside a bare ring (chunks, dropped past a bound).
 
     python tests/benchmarks/terminal_feed.py
 
-Each engine reads a pseudo-terminal, as a session does, and is fed what it read; before each time
+The recording reads a pseudo-terminal, as a session does, and is fed what it read; before each time
 the bare ring reads the same, so that a busy machine slows both alike. What is told is how much of
 the bare ring's throughput is left, by the clock and by the CPU time of the thread that reads: the
 median over all rounds, and in brackets the quartiles. By the clock feeding overlaps with the work
@@ -10,9 +10,9 @@ of the program that prints and of the kernel. CPU time has no part of theirs, bu
 more of it there is to share caches with, so that it exaggerates what feeding costs.
 
 The last table feeds from memory. There a bare ring, which never looks at a byte, has no bound but
-the interpreter, so that the figures are for comparing engines with themselves.
+the interpreter, so that the figures are for comparing the recording with itself.
 
-The exit status is 1 when an engine does not show the end of what it was fed, or its memory grows
+The exit status is 1 when a replay does not show the end of what it was fed, or the memory grows
 with what it is fed; never because of time.
 """
 
@@ -32,7 +32,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from wsep_sync.terminal import NORMAL_LIMIT, GhosttyTerminal, RingTerminal, Terminal
+from wsep_sync.terminals import Recording, replay
+from wsep_sync.terminals.recording import NORMAL_LIMIT
 
 ROWS, COLUMNS = 24, 80
 READ = 4096  # what a Linux pseudo-terminal gives at once
@@ -58,10 +59,7 @@ class BareRing:
             self.size -= len(self.chunks.popleft())
 
 
-ENGINES: dict[str, Callable[[int, int], Terminal]] = {
-    "ring": RingTerminal,
-    "ghostty": GhosttyTerminal,
-}
+ENGINES: dict[str, Callable[[int, int], Recording]] = {"recording": Recording}
 
 
 def text() -> bytes:
@@ -139,10 +137,11 @@ def from_terminal(engine: Engine, data: bytes) -> Speed:
         program.wait()
 
 
-def shows_the_end(terminal: Terminal, data: bytes) -> bool:
+def shows_the_end(terminal: Recording, data: bytes) -> bool:
     """Whether a redraw has the last word of `data`, or the terminal says that it does not know."""
     words = re.sub(rb"\x1b\[[^@-~]*[@-~]", b" ", data).split()
-    return terminal.lost or words[-1] in terminal.redraw()
+    snapshot = terminal.snapshot()
+    return snapshot.lost or words[-1] in replay(snapshot)
 
 
 def resident() -> int:
