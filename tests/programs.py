@@ -186,6 +186,10 @@ class Relay:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
 
+    def accept_again(self) -> None:
+        with self._lock:
+            self._refusing = False
+
     def hang(self) -> None:
         """Let new connections be, and never say anything."""
         with self._lock:

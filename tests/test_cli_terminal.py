@@ -15,15 +15,33 @@ import subprocess
 import termios
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
-from helpers import SECONDS, alive, children, ends_processes, eventually, gone, listening, read_past
+from helpers import (
+    SECONDS,
+    alive,
+    children,
+    ends_processes,
+    eventually,
+    gone,
+    listening,
+    read_past,
+    scripted,
+    serving,
+)
 from pexpect.fdpexpect import fdspawn
 from programs import WSEP_SYNC, Relay, environment, has_one_line, run, server_process
 from terminal_judges import Shown, shown_by_pyte, too_long_for_some
 
 from wsep_sync import Command, Server, connect
+from wsep_sync.cli.tty import _Escapes
+from wsep_sync.listener import Listener
+from wsep_sync.messages import FEATURES, Pid
+from wsep_sync.transports.base import Transport
+from wsep_sync.transports.simple_websocket import accept_websocket
+from wsep_sync.wsgi import UPGRADED
 
 ROWS, COLUMNS = 24, 80
 BASH = ["env", "PS1=$ ", "bash", "--noprofile", "--norc"]
@@ -550,11 +568,101 @@ def test_a_session_that_went_with_its_server() -> None:
         outer.expect_exact("connection lost, attempt 1")
         port = url.rpartition(":")[2]
         with server_process_on(port):
-            outer.expect_exact("session s was gone, started anew")
-            outer.expect_exact("$ ")
-            typed(outer, "echo [$gone]", "[]\r\n")
-            outer.sendline("exit 8")
-            assert outer.end() == 8
+            outer.expect_exact("session s is gone, and how its command ended is not known")
+            assert outer.end() == 255
+            assert run("sessions", "--url", url).stdout == b""
+
+
+def test_no_command_runs_twice(tmp_path: Path) -> None:
+    log = tmp_path / "deployed"
+    server = Server()
+    script = f"echo deployed >>{log}; echo running; exec sleep 1000"
+    with (
+        listening(server=server) as listener,
+        Relay(listener.url) as relay,
+        Outer("tty", "--url", relay.url, "--id", "s", "--", "sh", "-c", script) as outer,
+    ):
+        outer.expect_exact("running")
+        relay.cut(refuse=True)
+        outer.expect_exact("attempt 2")
+        server.close_session("s")
+        relay.accept_again()
+        outer.expect_exact("session s is gone")
+        assert outer.end() == 255
+        assert server.session_count() == 0
+        server.close()
+    assert log.read_text() == "deployed\n"
+
+
+def test_a_server_that_cannot_attach_without_starting() -> None:
+    # As the reference, which would start the command again if it has ended.
+    starts = []
+
+    def serve(conn: Transport) -> None:
+        starts.append(bytes(conn.receive()))
+        conn.send(b'{"type":"pid","pid":1}\n')
+        conn.send(b'{"type":"stdout"}\nrunning')
+        conn.abort()
+
+    with scripted(serve) as url, bash_at(url) as outer:
+        outer.expect_exact("running")
+        outer.expect_exact("whether session s goes on is not known")
+        assert outer.end() == 255
+    assert len(starts) == 1
+    assert b"started anew" not in outer.output.getvalue()
+
+
+@contextlib.contextmanager
+def bash_at(url: str) -> Iterator[Outer]:
+    with Outer("tty", "--url", url, "--id", "s", "--", *BASH) as outer:
+        yield outer
+
+
+def answering(*answers: str) -> Any:
+    """An application that cuts its first WebSocket, and then answers with these."""
+    rest = ["", *answers]
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        status = rest.pop(0)
+        if not status:
+            environ[UPGRADED] = True
+            transport = accept_websocket(environ)
+            transport.receive()
+            transport.send(Pid(1, FEATURES).encode())
+            transport.abort()
+            return []
+        if status == "1011":
+            environ[UPGRADED] = True
+            transport = accept_websocket(environ)
+            transport.receive()
+            transport.close(1011, "enough sessions")
+            return []
+        start_response(status, [("Content-Length", "9")])
+        return [b"no entry\n"]
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "answer", ["401 Unauthorized", "403 Forbidden", "404 Not Found", "302 Found", "200 OK", "1011"]
+)
+def test_a_refusal_is_no_lost_connection(answer: str) -> None:
+    with serving(Listener(answering(answer))) as listener, bash_at(listener.url) as outer:
+        outer.expect_exact("connection lost, attempt 1")
+        assert outer.end() == 255
+        # The last line may have been wrapped.
+        last = [row for row in "".join(text(outer.shown())).split("wsep-sync: ") if row][-1]
+        assert ("enough sessions" if answer == "1011" else f"HTTP {answer[:3]}") in last
+        assert b"attempt 2" not in outer.output.getvalue()
+
+
+def test_a_server_that_will_come_back_is_waited_for() -> None:
+    answers = ["503 Service Unavailable", "502 Bad Gateway", "401 Unauthorized"]
+    with serving(Listener(answering(*answers))) as listener, bash_at(listener.url) as outer:
+        outer.expect_exact("attempt 2 in 1 s (Ctrl-C ends): HTTP 503")
+        outer.expect_exact("attempt 3 in 2 s (Ctrl-C ends): HTTP 502")
+        outer.expect_exact("HTTP 401")
+        assert outer.end() == 255
 
 
 @contextlib.contextmanager
@@ -582,6 +690,72 @@ def test_no_reconnect(server: str) -> None:
         rows = [row for row in text(outer.shown()) if row]
         assert any(row.startswith("wsep-sync: no exit status") for row in rows)
         assert relay.accepted == 1
+
+
+# Pastes
+
+PASTE = b"\x1b[200~one\r~.\rtwo\r~?\r~~\r~.\x1b[201~"
+
+
+def test_what_is_pasted_is_no_escape(server: str) -> None:
+    reads = "stty raw -echo; printf '\\033[?2004hready'; exec cat -v"
+    with Outer("tty", "--url", server, "--id", "s", "--", "sh", "-c", reads) as outer:
+        outer.expect_exact("ready")
+        outer.send("\r")
+        outer.send(PASTE)
+        outer.expect_exact("^[[200~one^M~.^Mtwo^M~?^M~~^M~.^[[201~")
+        outer.send("\r~.")
+        outer.expect_exact("[wsep-sync: left session s]")
+        assert outer.end() == 0
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def escapes(clock: Clock | None = None) -> _Escapes:
+    return _Escapes(b"~", clock or Clock())
+
+
+def test_a_paste_in_pieces() -> None:
+    for first in range(len(PASTE)):
+        for second in range(first, len(PASTE) + 1):
+            keys = escapes()
+            pieces = PASTE[:first], PASTE[first:second], PASTE[second:]
+            got = [keys.feed(piece) for piece in pieces]
+            assert b"".join(typed for typed, _ in got) == PASTE
+            assert not any(left for _, left in got)
+            assert keys.feed(b"\r~.") == (b"\r", True)
+    keys = escapes()
+    assert b"".join(keys.feed(bytes([byte]))[0] for byte in PASTE) == PASTE
+
+
+def test_keys_around_pastes() -> None:
+    assert escapes().feed(b"a\r" + PASTE + b"b" + PASTE + b"\r~.rest") == (
+        b"a\r" + PASTE + b"b" + PASTE + b"\r",
+        True,
+    )
+    # What only looks like a mark is none.
+    assert escapes().feed(b"\x1b[200\r~.") == (b"\x1b[200\r", True)
+    assert escapes().feed(b"\x1b[\x1b[200~\r~.\x1b[20\x1b[201~") == (
+        b"\x1b[\x1b[200~\r~.\x1b[20\x1b[201~",
+        False,
+    )
+    # A tilde that might have begun an escape when the paste came.
+    assert escapes().feed(b"~" + PASTE) == (b"~" + PASTE, False)
+
+
+def test_a_paste_without_an_end() -> None:
+    clock = Clock()
+    keys = escapes(clock)
+    assert keys.feed(b"\x1b[200~one\r~.\r") == (b"\x1b[200~one\r~.\r", False)
+    clock.now += 1.0
+    assert keys.feed(b"~.\r") == (b"~.\r", False)  # it is slow
+    clock.now += 2.5
+    assert keys.feed(b"~.") == (b"", True)
 
 
 # Without a terminal here

@@ -41,6 +41,7 @@ PROMISED = {
     "OutputUnread",
     "ProtocolError",
     "SessionClosed",
+    "SessionNotFound",
     "StartError",
     "TransportClosed",
     "WsepError",

@@ -24,6 +24,7 @@ from wsep_sync.messages import (
     STDERR_HEADER,
     STDIN_HEADER,
     STDOUT_HEADER,
+    Attach,
     ClientMessage,
     CloseStdin,
     ExitCode,
@@ -125,6 +126,7 @@ def test_a_start_has_every_field() -> None:
         (CloseStdin(), b'{"type":"close_stdin"}\n'),
         (Resize(24, 80), b'{"type":"resize","rows":24,"cols":80}\n'),
         (Signal(15), b'{"type":"signal","signal":15}\n'),
+        (Attach("s", 2, 3), b'{"type":"attach","id":"s","rows":2,"cols":3}'),
         (StdinMark(7), b'{"type":"stdin_mark","mark":7}\n'),
         (StdinMark(7, True), b'{"type":"stdin_mark","mark":7,"closed":true}\n'),
         (Pid(12), b'{"type":"pid","pid":12}\n'),
@@ -464,7 +466,7 @@ FIELDS = """
 type id command args env rows cols tty stdin uid gid working_dir
 pid features reattached exit_code error signal mark
 """
-TYPES = "start stdin close_stdin resize signal stdin_mark pid stdout stderr exit_code"
+TYPES = "start attach stdin close_stdin resize signal stdin_mark pid stdout stderr exit_code"
 field_names = st.sampled_from(FIELDS.split())
 types = st.sampled_from(TYPES.split())
 headers = st.builds(
@@ -722,4 +724,4 @@ def test_the_references_reasons_are_understood(
 def test_the_module_knows_no_sockets_threads_or_clocks() -> None:
     used = {name for name, value in vars(messages).items() if type(value) is type(sys)}
     assert used <= {"errno", "json", "os"}
-    assert FEATURES == ("signal", "stdin_mark")
+    assert FEATURES == ("signal", "stdin_mark", "attach")

@@ -15,7 +15,8 @@
         ├── ExitError                   the command ended with a non-zero status or by a signal
         ├── ExitMissing                 the connection ended before the exit status came
         ├── OutputUnread                wait() would hang: an output is full and nobody reads it
-        └── SessionClosed               the terminal session ended
+        ├── SessionClosed               the terminal session ended
+        └── SessionNotFound             there is no session of that id
 
 Arguments that a caller got wrong raise the built-in ``ValueError`` and ``TypeError``, and a
 timeout that passed raises the built-in ``TimeoutError``.
@@ -35,6 +36,7 @@ __all__ = [
     "OutputUnread",
     "ProtocolError",
     "SessionClosed",
+    "SessionNotFound",
     "StartError",
     "StartNotADirectoryError",
     "StartNotFoundError",
@@ -202,6 +204,10 @@ class OutputUnread(WsepError):
 
 class SessionClosed(WsepError):
     """The terminal session ended while it was being used."""
+
+
+class SessionNotFound(WsepError):
+    """There is no terminal session of that id, or not any more. Nothing was started."""
 
 
 def copy_error(error: _Error) -> _Error:

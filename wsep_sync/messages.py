@@ -17,13 +17,16 @@ from .errors import ProtocolError, StartError, not_allowed, start_error
 
 __all__ = [
     "FEATURES",
+    "FEATURE_ATTACH",
     "FEATURE_SIGNAL",
     "FEATURE_STDIN_MARK",
     "MAX_BODY",
     "MAX_MESSAGE",
+    "NO_SESSION",
     "STDERR_HEADER",
     "STDIN_HEADER",
     "STDOUT_HEADER",
+    "Attach",
     "ClientMessage",
     "CloseStdin",
     "Command",
@@ -64,7 +67,8 @@ MAX_BODY = MAX_MESSAGE - len(STDOUT_HEADER)
 #: uses only what was named.
 FEATURE_SIGNAL = "signal"
 FEATURE_STDIN_MARK = "stdin_mark"
-FEATURES = (FEATURE_SIGNAL, FEATURE_STDIN_MARK)
+FEATURE_ATTACH = "attach"
+FEATURES = (FEATURE_SIGNAL, FEATURE_STDIN_MARK, FEATURE_ATTACH)
 
 # As in the reference, which has the two swapped: 80 rows of 24 columns.
 _DEFAULT_ROWS = 80
@@ -181,6 +185,27 @@ class Start:
                 },
             }
         )
+
+
+@dataclass(frozen=True)
+class Attach:
+    """Client to server, instead of a start: show me the session of this id.
+
+    It never starts anything. A server that does not know it, as it did not name ``attach``,
+    ignores it.
+    """
+
+    id: str
+    rows: int = 0
+    cols: int = 0
+
+    def __post_init__(self) -> None:
+        _check_string("id", self.id)
+        _check_number("rows", self.rows, 0xFFFF)
+        _check_number("cols", self.cols, 0xFFFF)
+
+    def encode(self) -> bytes:
+        return _encode({"type": "attach", "id": self.id, "rows": self.rows, "cols": self.cols})
 
 
 @dataclass(frozen=True)
@@ -309,7 +334,7 @@ class ExitCode:
         return _encode(header) + b"\n"
 
 
-ClientMessage: TypeAlias = "Start | Stdin | CloseStdin | Resize | Signal | StdinMark"
+ClientMessage: TypeAlias = "Start | Attach | Stdin | CloseStdin | Resize | Signal | StdinMark"
 ServerMessage: TypeAlias = "Pid | Stdout | Stderr | ExitCode | StdinMark"
 
 
@@ -342,6 +367,8 @@ def decode_client_message(data: Buffer) -> ClientMessage | None:
             if bytes(body).strip():
                 raise ValueError("a body after the header")
             return Start(_command(header))
+        if kind == "attach":
+            return Attach(header.get("id", ""), _number(header, "rows"), _number(header, "cols"))
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"{kind} message: {error}") from error
     return None
@@ -440,6 +467,9 @@ _ERRNO_WORDS = {os.strerror(number).lower(): number for number in errno.errorcod
     "exec format error": errno.ENOEXEC,
     "argument list too long": errno.E2BIG,
 }
+
+#: The reason to close with when there is no session to attach to.
+NO_SESSION = "no such session"
 
 # How a reason begins that tells of a ConnectError or of TransportClosed.
 _OF_A_CONNECTION = ("cannot connect to ", "connection closed (")

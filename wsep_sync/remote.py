@@ -19,6 +19,7 @@ from .errors import (
     ExitMissing,
     OutputUnread,
     ProtocolError,
+    SessionNotFound,
     StartError,
     TransportClosed,
     copy_error,
@@ -29,7 +30,9 @@ from .messages import (
     FEATURE_STDIN_MARK,
     MAX_BODY,
     MAX_MESSAGE,
+    NO_SESSION,
     STDIN_HEADER,
+    Attach,
     CloseStdin,
     Command,
     ExitCode,
@@ -197,7 +200,29 @@ class RemoteExecer(Execer):
         self._output_limit = output_limit
 
     def start(self, command: Command) -> Process:
-        start = Start(command).encode()
+        return self._start(Start(command).encode(), command)
+
+    def attach(self, id: str, rows: int = 0, cols: int = 0) -> RemoteProcess:
+        """Attach to a terminal session that is there, and never start anything.
+
+        Args:
+            id: The session's.
+            rows: This client's height in rows; the latest size wins. 0 by 0 leaves it.
+            cols: Its width in columns.
+
+        Raises:
+            SessionNotFound: There is none, or not any more.
+            StartError: The server does not know how to attach only, as one that did not name the
+                feature ``attach``: it does not answer, for as long as a start may take. Or it
+                refuses.
+            ConnectError, TransportClosed: As of :meth:`start`.
+
+        Blocks as :meth:`start` does.
+        """
+        command = Command("", id=id, tty=True, rows=rows, cols=cols)
+        return self._start(Attach(id, rows, cols).encode(), command)
+
+    def _start(self, start: bytes, command: Command) -> RemoteProcess:
         if len(start) > MAX_MESSAGE:
             raise start_error(errno.E2BIG, command.command)
         with self._lock:
@@ -226,7 +251,7 @@ class RemoteExecer(Execer):
             )
         return self._start_over(dial(command.id), start, command)
 
-    def _start_over(self, transport: Transport, start: bytes, command: Command) -> Process:
+    def _start_over(self, transport: Transport, start: bytes, command: Command) -> RemoteProcess:
         """Start the command over this connection, which is closed if that fails."""
         try:
             transport.send(start)
@@ -236,6 +261,8 @@ class RemoteExecer(Execer):
             return RemoteProcess(transport, command, pid, self._output_limit)
         except TransportClosed as closed:
             transport.close()
+            if closed.code == 1011 and closed.reason == NO_SESSION:
+                raise SessionNotFound(command.id) from closed
             if closed.code == 1011:
                 raise start_error_from_reason(closed.reason, command) from closed
             raise
@@ -481,6 +508,11 @@ class RemoteProcess(Process):
                 self._input.taken(message.mark)
             elif isinstance(message, ExitCode):
                 return message
+
+    @property
+    def features(self) -> frozenset[str]:
+        """The additions to the reference's protocol that the server has named."""
+        return self._features
 
     def resize(self, rows: int, cols: int) -> None:
         message = Resize(rows, cols).encode()

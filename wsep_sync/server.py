@@ -17,6 +17,7 @@ from .errors import (
     ExitError,
     ProtocolError,
     SessionClosed,
+    SessionNotFound,
     StartError,
     TransportClosed,
     WsepError,
@@ -26,8 +27,10 @@ from .log import log, log_event
 from .messages import (
     FEATURES,
     MAX_MESSAGE,
+    NO_SESSION,
     STDERR_HEADER,
     STDOUT_HEADER,
+    Attach,
     CloseStdin,
     Command,
     ExitCode,
@@ -314,11 +317,26 @@ class Server:
             self._count_failure(error)
             raise ProtocolError(f"start command: {error}") from error
 
-    def _starter(self, execer: Execer, options: Options) -> Callable[[Command], Process]:
-        def start(command: Command) -> Process:
+    def _watch(self, attach: Attach, options: Options) -> tuple[Process, Command]:
+        """Attach to a session that is there; return its command, too."""
+        with self._lock:
+            session = self._sessions.get(attach.id)
+        if session is None:
+            raise SessionNotFound(attach.id)
+        try:
+            return session.attach(attach.rows, attach.cols, options=options), session.command
+        except SessionClosed as error:
+            raise SessionNotFound(attach.id) from error
+
+    def _starter(self, execer: Execer, options: Options) -> _Starter:
+        def start(message: Start | Attach) -> tuple[Process, Command]:
             began = time.monotonic()
             try:
-                process = start_uncounted(command)
+                if isinstance(message, Attach):
+                    process, command = self._watch(message, options)
+                else:
+                    command = message.command
+                    process = start_uncounted(command)
             except Exception as error:
                 self._count_failure(error)
                 raise
@@ -329,7 +347,7 @@ class Server:
                 else:
                     self._metrics.started += 1
                     self._metrics.start.observe(seconds)
-            return process
+            return process, command
 
         def start_uncounted(command: Command) -> Process:
             if command.tty and command.id:
@@ -350,6 +368,10 @@ def _ending() -> ProtocolError:
     return ProtocolError("the server is ending", _GOING_AWAY)
 
 
+# Does what a client's first message asks for; returns the command, too.
+_Starter: TypeAlias = "Callable[[Start | Attach], tuple[Process, Command]]"
+
+
 class _Connection:
     """One connection and its command, from the first message to the last.
 
@@ -359,9 +381,7 @@ class _Connection:
     what else the client says. All of them end before :meth:`run` returns.
     """
 
-    def __init__(
-        self, transport: Transport, start: Callable[[Command], Process], options: Options
-    ) -> None:
+    def __init__(self, transport: Transport, start: _Starter, options: Options) -> None:
         self._transport = transport
         self._start_process = start
         self._options = options
@@ -424,10 +444,10 @@ class _Connection:
         if message is None:
             return
         process = self._process
-        if isinstance(message, Start):
+        if isinstance(message, (Start, Attach)):
             if process is not None:
                 raise ProtocolError("command already started")
-            self._start(message.command)
+            self._start(message)
         elif process is None:
             raise ProtocolError(f"{_type(message)} sent before command started")
         elif isinstance(message, Stdin):
@@ -443,11 +463,14 @@ class _Connection:
                 return
             self._signal(process, message.signal)
 
-    def _start(self, command: Command) -> None:
+    def _start(self, message: Start | Attach) -> None:
         try:
-            process = self._start_process(command)
+            process, command = self._start_process(message)
+        except SessionNotFound as error:
+            raise ProtocolError(NO_SESSION) from error
         except StartError as error:
-            raise ProtocolError(start_failure(error, command)) from error
+            asked = message.command if isinstance(message, Start) else Command("")
+            raise ProtocolError(start_failure(error, asked)) from error
         except WsepError as error:  # of a server further on
             raise ProtocolError(f"start command: {error}") from error
         self._process = process
@@ -465,8 +488,8 @@ class _Connection:
         for name, header, file in outputs:
             # Ends with its output, which close() of the process ends in any case.
             self._run(self._send_output, name, header, file, name="wsep-output")
-        for message in early:
-            self._dispatch(message, early=True)
+        for data in early:
+            self._dispatch(data, early=True)
 
     def _receive_early(self) -> list[Buffer]:
         """Return the messages that have arrived before the pid names the additions.

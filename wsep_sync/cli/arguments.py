@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     tty.add_argument(
         "--no-reconnect",
         action="store_true",
-        help="end when the connection of a session drops, rather than connect again",
+        help="end when the connection of a session drops, rather than attach to it again",
     )
     for client in (notty, tty):
         _add_url(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import ssl
 
     from ..messages import Command
-    from ..process import Process
+    from ..process import Execer, Process
 
 __all__ = ["Target", "client_command", "exit_status", "explain", "target"]
 
@@ -45,20 +45,33 @@ class Target:
     ssl_context: ssl.SSLContext | None = None
 
     def start(self, command: Command) -> Process:
-        """Connect, and start a command."""
-        from ..dial import dial
-
+        """Connect, and start a command, or attach to its session."""
         if command.id and self.url.startswith("ssh://"):
             raise StartError("a session needs a server, which SSH alone has not: leave out --id")
+        with self._dial(command.id) as execer:
+            return execer.start(command)
+
+    def attach(self, command: Command) -> Process:
+        """Connect, and attach to a command's session, which is not started if it is not there."""
+        from ..remote import RemoteExecer
+
+        with self._dial(command.id) as execer:
+            assert isinstance(execer, RemoteExecer)
+            return execer.attach(command.id, command.rows, command.cols)
+
+    @contextlib.contextmanager
+    def _dial(self, session_id: str) -> Iterator[Execer]:
+        from ..dial import dial
+
         try:
             with dial(
                 self.url,
                 timeout=self.timeout,
                 token=self.token,
-                session_id=command.id,
+                session_id=session_id,
                 ssl_context=self.ssl_context,
             ) as execer:
-                return execer.start(command)
+                yield execer
         except (ImportError, ValueError) as error:
             raise ConnectError(self.url, str(error)) from error
 

@@ -9,9 +9,17 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import ConnectError, ExitMissing, StartError, StartOSError, TransportClosed
+from ..errors import (
+    ConnectError,
+    ExitMissing,
+    SessionNotFound,
+    StartError,
+    TransportClosed,
+    WsepError,
+)
 from ..threads import start_thread
 from ..wakeup import WRITE, wait_for
 from .client import Target, client_command, exit_status, target
@@ -43,6 +51,18 @@ _LONGEST_SWITCH = 32  # in bytes: whoever sets modes in one sequence sets some f
 
 # Pauses between attempts to connect again, in seconds; the last one is repeated.
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+
+# Answers by which a proxy, or a server that is being started, says: later. Any other is a refusal.
+_LATER = (408, 425, 429, 500, 502, 503, 504)
+
+# Likewise close codes (RFC 6455, section 7.4.1, and IANA's registry): going away, none, lost,
+# restart, try again later, bad gateway.
+_LOST = (1001, 1005, 1006, 1012, 1013, 1014)
+
+# What stands before and behind what is pasted, where a program has asked for it (xterm's ctlseqs,
+# bracketed paste). After so many seconds of silence a paste is over that has no end.
+_PASTE_START, _PASTE_END = b"\x1b[200~", b"\x1b[201~"
+_PASTE_SILENCE = 2.0
 
 _CTRL_Z = b"\x1a"
 
@@ -160,7 +180,13 @@ class _TerminalClient:
             self._leave_modes()
             process, self._process = self._process, None
             process.close()
-            self._process = self._connect_again()
+            if not _can_attach(process):
+                # As the reference. It would start the command once more if it has ended.
+                raise ExitMissing(
+                    f"{lost}; whether session {self._command.id} goes on is not known: this server "
+                    "cannot attach without starting"
+                )
+            self._process = self._connect_again(lost)
             self._resized.set()  # perhaps, meanwhile
 
     def _copy(self, process: Process) -> None:
@@ -179,24 +205,32 @@ class _TerminalClient:
             if not self._over:
                 write(descriptor, memoryview(data))
 
-    def _connect_again(self) -> Process:
-        """Try until there is a connection; the user ends it with Ctrl-C."""
+    def _connect_again(self, lost: ExitMissing) -> Process:
+        """Try until there is a connection, or a refusal; the user ends it with Ctrl-C."""
         attempt = 0
+        reason = ""
         while True:
             pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
             attempt += 1
-            text = f"connection lost, attempt {attempt} in {pause:g} s (Ctrl-C ends)"
+            text = f"connection lost, attempt {attempt} in {pause:g} s (Ctrl-C ends){reason}"
             self._put(2, f"\r\x1b[K[wsep-sync: {text}]".encode())
             time.sleep(pause)
             try:
-                process = self._start()
-            except StartOSError:
-                raise  # it is not the connection that is to blame
-            except (ConnectError, TransportClosed, StartError):
+                # Not a start: the session may have ended meanwhile, and no command runs twice.
+                process = self._server.attach(self._command)
+            except SessionNotFound as error:
+                self._put(2, b"\r\x1b[K")
+                raise ExitMissing(
+                    f"session {self._command.id} is gone, and how its command ended is not known"
+                ) from error
+            except (ConnectError, TransportClosed, StartError) as error:
+                if not _may_pass(error):
+                    self._put(2, b"\r\x1b[K")
+                    raise ExitMissing(f"{lost}; then: {error}") from error
+                if isinstance(error, ConnectError) and error.status is not None:
+                    reason = f": HTTP {error.status}"
                 continue
             self._put(2, b"\r\x1b[K")
-            if not process.reattached:
-                self._say(f"session {one_line(self._command.id)} was gone, started anew")
             self._escapes.start_line()
             return process
 
@@ -256,15 +290,35 @@ class _TerminalClient:
             self._put(2, f"[wsep-sync: {text}]\r\n".encode())
 
 
+def _can_attach(process: Process) -> bool:
+    from ..messages import FEATURE_ATTACH
+
+    return FEATURE_ATTACH in getattr(process, "features", ())
+
+
+def _may_pass(error: WsepError) -> bool:
+    """Whether it is the connection that failed, and not a server that has refused."""
+    if isinstance(error, ConnectError):
+        return error.status is None or error.status in _LATER
+    if isinstance(error, TransportClosed):
+        return error.code in _LOST
+    return isinstance(error.__cause__, TimeoutError)
+
+
 class _Escapes:
-    """Finds ssh's escape sequences in what is typed.
+    """Finds ssh's escape sequences in what is typed, but not in what is pasted.
 
     Args:
         character: The escape character, or b"" for none.
+        clock: Says what time it is, in seconds.
     """
 
-    def __init__(self, character: bytes) -> None:
+    def __init__(self, character: bytes, clock: Callable[[], float] = time.monotonic) -> None:
         self._character = character
+        self._clock = clock
+        self._last = 0.0  # when something was typed, by the clock
+        self._pasting = False  # between the two marks
+        self._recent = b""  # the last bytes, in which a mark may have begun
         self._at_start = True  # of a line
         self._pending = False  # the character was typed there, and what follows decides
 
@@ -277,12 +331,38 @@ class _Escapes:
         if not self._character:
             return data, False
         typed = bytearray()
-        for code in data:
+        last, self._last = self._last, self._clock()
+        # A terminal sends a paste in one go. One whose end is lost must not last for ever.
+        if self._pasting and self._last - last > _PASTE_SILENCE:
+            self._pasting = False
+        while data:
+            count = self._pass_paste(data, typed) if self._pasting else 0
+            data = data[count:]
+            leave, count = self._pass_keys(data, typed)
+            if leave:
+                return bytes(typed), True
+            data = data[count:]
+        return bytes(typed), False
+
+    def _pass_paste(self, data: bytes, typed: bytearray) -> int:
+        """Pass on what is pasted, up to its end; return how much that is."""
+        seen = self._recent + data
+        end = seen.find(_PASTE_END)
+        self._pasting = end < 0
+        count = len(data) if end < 0 else end + len(_PASTE_END) - len(self._recent)
+        typed += data[:count]
+        self._recent = seen[1 - len(_PASTE_END) :] if end < 0 else b""
+        self._at_start = data[count - 1 : count] in (b"\r", b"\n")
+        return count
+
+    def _pass_keys(self, data: bytes, typed: bytearray) -> tuple[bool, int]:
+        """Act on keys up to a paste; return whether one leaves, and how many there were."""
+        for count, code in enumerate(data, 1):
             key = bytes((code,))
             if self._pending:
                 self._pending = False
                 if key == b".":
-                    return bytes(typed), True
+                    return True, count
                 if key == b"?":
                     write(2, memoryview(_ESCAPE_HELP.replace(b"~", self._character)))
                     continue
@@ -296,7 +376,11 @@ class _Escapes:
                 continue
             typed += key
             self._at_start = key in b"\r\n"
-        return bytes(typed), False
+            self._recent = (self._recent + key)[-len(_PASTE_START) :]
+            if self._recent == _PASTE_START:
+                self._pasting, self._recent = True, b""
+                return False, count
+        return False, len(data)
 
 
 class _RawTerminal:
