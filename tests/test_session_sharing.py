@@ -144,9 +144,9 @@ def test_nobody_waits_for_a_size_that_somebody_else_tells() -> None:
 
 @pytest.fixture(autouse=True)
 def _ring(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wsep_sync.terminal import RingTerminal
+    from wsep_sync.terminals import replay
 
-    monkeypatch.setattr("wsep_sync.session.new_terminal", RingTerminal)
+    monkeypatch.setattr("wsep_sync.session.redraw", replay)
 
 
 # Watching
