@@ -642,6 +642,52 @@ def test_a_terminal_that_slept_through_its_hangup_gets_another(execer: LocalExec
 # What is dropped
 
 
+def test_a_status_that_the_kernel_has_thrown_away_is_unknown() -> None:
+    # Where SIGCHLD is ignored, there are no zombies, and waitpid(2) finds no child.
+    out = python(
+        """
+        import os, signal, threading
+        from wsep_sync import Command, ExitError, LocalExecer, Server, run, connect, spawn
+        from wsep_sync.listener import Listener
+        from wsep_sync.wsgi import application
+
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        for fields in ({}, {"tty": True}, {"gid": os.getegid()} if os.geteuid() == 0 else {}):
+            command = Command("sh", ["-c", "echo out; exit 3"], **fields)
+            with LocalExecer().start(command) as process:
+                print(process.stdout.read().strip().decode())
+                for _ in range(2):
+                    try:
+                        process.wait(30)
+                    except ExitError as error:
+                        print(error.exit_code, error.signal, error)
+                process.kill()
+        with LocalExecer().start(Command("sleep", ["1000"])) as process:
+            pass  # which ends it
+        print(run(["echo", "ran"], timeout=30).returncode)
+        with Listener(application(Server(), LocalExecer())) as listener:
+            thread = threading.Thread(target=listener.serve_forever)
+            thread.start()
+            for options in ({}, {"tty": True}, {"tty": True, "id": "a"}):
+                print(run(["true"], timeout=30, url=listener.url, **options).returncode)
+            listener.shutdown()
+            thread.join()
+        """,
+        *("-u", "-W", "error"),
+    )
+    unknown = "-1 None exit status unknown: somebody else has reaped it, or SIGCHLD is ignored\n"
+    assert out == ("out\n" + 2 * unknown) * 3 + "ran\n-1\n" + 3 * "-1\n"
+
+
+def test_a_status_that_somebody_else_has_taken_is_unknown(execer: LocalExecer, tty: bool) -> None:
+    with execer.start(Command("true", tty=tty)) as started:
+        os.waitpid(started.pid, 0)
+        with pytest.raises(ExitError, match="unknown") as caught:
+            started.wait(SECONDS)
+        assert (caught.value.exit_code, caught.value.signal) == (-1, None)
+        started.kill()
+
+
 def test_a_process_that_is_dropped_warns_and_leaves_no_zombie(
     execer: LocalExecer, tty: bool
 ) -> None:

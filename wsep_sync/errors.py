@@ -161,7 +161,8 @@ class ExitError(WsepError):
     """The command ended, and not with status 0.
 
     Attributes:
-        exit_code: The exit status, 1 to 255; -1 if a signal ended the command.
+        exit_code: The exit status, 1 to 255; -1 if a signal ended the command, or if its status
+            cannot be known.
         signal: The number of that signal, or ``None``.
         message: The reference's words: ``exit status 2``, ``signal: killed``.
     """

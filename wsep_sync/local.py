@@ -25,6 +25,10 @@ if sys.platform != "win32":
 
 __all__ = ["LocalExecer", "LoginCommand"]
 
+# In place of a status: the command was reaped by somebody else, such as an os.wait() of the program
+# around us, or by the kernel where SIGCHLD is ignored. subprocess says 0 then, for success.
+_UNKNOWN = -1
+
 # What the server takes its token from. Whoever has it can start commands.
 _TOKEN = "WSEP_TOKEN"
 
@@ -58,6 +62,11 @@ class LocalExecer(Execer):
     ``NAME=VALUE``, or whose name begins with ``=``, for Python's own calls refuse these.
 
     Spawning is safe in a process full of threads: no Python code runs between fork and exec.
+
+    The exit status of a command that somebody else reaps, as ``os.wait()`` does or the kernel where
+    SIGCHLD is ignored, cannot be known: it is :exc:`.ExitError` with -1 and no signal, which says
+    so, and never a success.
+
     On Windows the class can be imported and made; starting a command raises ``StartError``.
 
     Args:
@@ -159,7 +168,7 @@ class LocalProcess(Process):
         # Guards _status and _watch, and keeps the pid from being reaped between a look at _status
         # and a signal: a pid that was reaped may be somebody else's.
         self._lock = threading.Lock()
-        self._status: int | None = None  # as waitpid gives it
+        self._status: int | None = None  # as waitpid gives it, or _UNKNOWN
         self._closed = False
         self._terminal: local_pty.LocalTerminal | None = None
         with contextlib.ExitStack() as undo:
@@ -281,11 +290,14 @@ class LocalProcess(Process):
     def _poll(self) -> int | None:
         """Reap the child if it has ended; requires holding the lock."""
         if self._status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                pid, status = self.pid, _UNKNOWN
             if pid == self.pid:
                 self._status = status
                 # For its finalizer, which would reap and warn.
-                self._child.returncode = os.waitstatus_to_exitcode(status)
+                self._child.returncode = -1
                 self._watch = None
         return self._status
 
@@ -294,6 +306,10 @@ class LocalProcess(Process):
             raise TimeoutError(f"the command has not ended within {timeout} seconds")
         status = self._status
         assert status is not None
+        if status == _UNKNOWN:
+            raise ExitError(
+                -1, "exit status unknown: somebody else has reaped it, or SIGCHLD is ignored"
+            )
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             raise ExitError(-1, signal_message(number, os.WCOREDUMP(status)), number)

@@ -190,7 +190,8 @@ class Popen(Generic[AnyStr]):
         args: As given.
         pid: The process id, on the machine where it runs.
         returncode: The exit status, -N for signal N; ``None`` until ``wait``, ``poll`` or
-            ``communicate`` has seen the end.
+            ``communicate`` has seen the end. -1, too, if it cannot be known: somebody else has
+            reaped the command, or SIGCHLD is ignored where it ran (subprocess says 0).
         stdin, stdout, stderr: A file where ``PIPE`` was given, else ``None``. All three have a
             ``fileno()``: ``Popen(…, stdin=other.stdout)`` and ``select`` work.
         process: The process below, for :meth:`.Process.resize`. Its streams are ours.
