@@ -8,6 +8,7 @@ Without arguments it shows both, on this machine: it sends a file, fetches it, a
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import os
 import shutil
@@ -16,7 +17,16 @@ import tempfile
 import threading
 from pathlib import Path
 
-from wsep_sync import Command, Execer, LocalExecer, Server, connect
+from wsep_sync import (
+    Command,
+    Execer,
+    ExitError,
+    LocalExecer,
+    Process,
+    Server,
+    WsepError,
+    connect,
+)
 from wsep_sync.listener import Listener
 from wsep_sync.wsgi import application
 
@@ -25,16 +35,36 @@ def put(execer: Execer, local: Path, remote: str) -> None:
     # The name is an argument, not a part of the script: it needs no quoting.
     command = Command("sh", ["-c", 'cat > "$1"', "sh", remote], stdin=True)
     with local.open("rb") as file, execer.start(command) as process:
-        with process.stdin:
+        # Broken when the command has ended: how, is what the error will be.
+        with contextlib.suppress(BrokenPipeError), process.stdin:
             shutil.copyfileobj(file, process.stdin, 1 << 20)
         # Not before this has returned is the file there, all of it.
-        process.wait()
+        finish(process)
 
 
 def get(execer: Execer, remote: str, local: Path) -> None:
-    with local.open("wb") as file, execer.start(Command("cat", [remote])) as process:
-        shutil.copyfileobj(process.stdout, file, 1 << 20)
+    # Under another name until all of it is there; but a device keeps its own.
+    device = local.exists() and not local.is_file()
+    part = local if device else local.with_name(f"{local.name}.part")
+    try:
+        with part.open("wb") as file, execer.start(Command("cat", ["--", remote])) as process:
+            shutil.copyfileobj(process.stdout, file, 1 << 20)
+            finish(process)
+        if not device:
+            part.replace(local)
+    except BaseException:
+        if not device:
+            part.unlink(missing_ok=True)
+        raise
+
+
+def finish(process: Process) -> None:
+    """Wait for the end; if it was a failure, raise what the command said of it."""
+    try:
         process.wait()
+    except ExitError as error:
+        said = process.stderr.read().decode(errors="replace").strip()
+        raise OSError(said or str(error)) from error
 
 
 def show() -> None:
@@ -59,6 +89,13 @@ def show() -> None:
 
 
 def main() -> None:
+    try:
+        copy()
+    except (OSError, WsepError) as error:
+        raise SystemExit(f"copy_file.py: {error}") from error
+
+
+def copy() -> None:
     match sys.argv[1:]:
         case []:
             show()

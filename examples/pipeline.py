@@ -31,7 +31,11 @@ def pipeline(source: str, target: str) -> None:
             assert command.stdout is not None
             command.stdout.close()
         out, _ = count.communicate()
-        print("lines that arrived:", int(out))
+    # Each can fail by itself, and what arrived is then not all there was.
+    statuses = [numbers.returncode, gzip.returncode, count.returncode]
+    if any(statuses):
+        raise SystemExit(f"a command failed: {statuses}")
+    print("lines that arrived:", int(out))
 
     # One that has had enough ends the one before it, with SIGPIPE, at a distance, too.
     with (
