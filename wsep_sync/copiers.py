@@ -98,7 +98,7 @@ class OutputCopier:
         self._busy = False  # holds bytes that have not been written yet
         self._ended = False
         # Ends with the output, which it does at the latest when the process is closed.
-        start_thread(self._copy, name="wsep-copy-output", died=self._fail)
+        start_thread(self._copy, name="wsep-copy-output", died=self._died)
 
     def delivered(self, timeout: float | None) -> bool:
         """Block until all that can be read has been written, for at most ``timeout`` seconds.
@@ -113,8 +113,9 @@ class OutputCopier:
                 wait_a_while(self._changed, remaining(deadline))
             return True
 
-    def _fail(self, error: Exception) -> None:
-        self.error = error if isinstance(error, OSError) else OSError(f"internal error: {error!r}")
+    def _died(self, error: Exception) -> None:
+        self.error = OSError(f"internal error: {error!r}")
+        self._end()
 
     def _copy(self) -> None:
         buffer = memoryview(bytearray(_READ_SIZE))
@@ -138,13 +139,16 @@ class OutputCopier:
             self.error = error
         except WsepError:
             pass  # the connection was lost: waiting for the command tells
-        finally:
-            self._file.close()
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+        self._end()
+
+    def _end(self) -> None:
+        self._file.close()
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:
@@ -203,9 +207,13 @@ class InputCopier:
                 stdin.raw.write(data)
         except (OSError, ValueError):
             pass  # the command has closed its input
-        finally:
-            os.close(self._descriptor)
-            close_quietly(stdin)
+        self._end()
+
+    def _end(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+        close_quietly(self._process.stdin)
 
     def _is_readable(self) -> bool:
         try:
@@ -227,7 +235,8 @@ class InputCopier:
             return b""
 
     def _copier_died(self, error: Exception) -> None:
-        self._fail(error if isinstance(error, OSError) else OSError(f"internal error: {error!r}"))
+        self._fail(OSError(f"internal error: {error!r}"))
+        self._end()
 
     def _fail(self, error: OSError) -> None:
         # Without the traceback, which refers to us.
@@ -267,6 +276,10 @@ class _Job:
 
     def _died(self, error: Exception) -> None:
         self.error = error
+        self._end()
+
+    def _end(self) -> None:
+        close_quietly(cast("io.IOBase", self.file))
         self.done.set()
 
     def run(self, deadline: float | None = None) -> None:
@@ -277,8 +290,7 @@ class _Job:
         except Exception as error:
             # Without the traceback, which refers to us and would keep the connection's descriptors.
             self.error = error.with_traceback(None)
-        close_quietly(cast("io.IOBase", self.file))
-        self.done.set()
+        self._end()
 
     def timed(self) -> bool:
         """Return whether :meth:`run` can keep to a deadline."""

@@ -330,16 +330,19 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         def write() -> None:
             try:
                 _write_all(raw.write, data)
-            except Exception as error:
+            except (OSError, ValueError) as error:
                 failures.append(error)
-            finally:
-                written.set()
+            written.set()
+
+        def died(error: Exception) -> None:
+            failures.append(error)
+            written.set()
 
         # Blocks where the command does not read, while this thread reads what it puts out. It
         # ends when all is written, or when the command ends or is closed. A daemon, so that a
         # script that was interrupted can end.
         try:
-            start_thread(write, name=f"wsep-send-{self.pid}", died=failures.append)
+            start_thread(write, name=f"wsep-send-{self.pid}", died=died)
         except RuntimeError:  # there are too many
             written.set()
             raise
@@ -546,9 +549,13 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             finally:
                 ended.set()
 
+        def died(error: Exception) -> None:
+            failures.append(error)
+            ended.set()
+
         # Shows the output while this thread waits for the keyboard, so that a command that does
         # not read cannot keep what it shows from being seen. This thread ends it, below.
-        output = start_thread(show_output, name=f"wsep-show-{self.pid}", died=failures.append)
+        output = start_thread(show_output, name=f"wsep-show-{self.pid}", died=died)
         try:
             self._send_keys(escape_character, input_filter, ended)
         finally:

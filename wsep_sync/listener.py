@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import http_request
 from .access import Refusal
 from .http_request import Response, linger, read_head, refusal
-from .log import Warnings, log
+from .log import Warnings, log, log_bug
 from .threads import start_thread
 from .transports.sockets import start_tls
 from .wakeup import READ, Wakeup, a_while, wait_for
@@ -282,7 +282,7 @@ class Listener:
                 self._run,
                 connection,
                 name="wsep-connection",
-                died=lambda _: None,  # its socket is closed, which tells its client
+                died=lambda _: self._forget(connection, close=True),
                 daemon=False,
             )
         except (RuntimeError, MemoryError) as error:  # from Thread.start
@@ -332,8 +332,8 @@ class Listener:
                 self._log_failure("serving a connection", error)
             else:  # a client that breaks off is daily life
                 log.debug("connection from %s ended", _name(connection.address), exc_info=True)
-        except Exception:
-            log.exception("internal error in a connection from %s", _name(connection.address))
+        except Exception as error:
+            log_bug(f"internal error in a connection from {_name(connection.address)}", error)
         finally:
             self._forget(connection, close=True)
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import threading
 import time
 from datetime import datetime, timezone
+from types import TracebackType
 
-__all__ = ["JSONFormatter", "TextFormatter", "Warnings", "log", "log_event"]
+__all__ = ["JSONFormatter", "TextFormatter", "Warnings", "log", "log_bug", "log_event"]
 
 #: The package's logger.
 log = logging.getLogger("wsep_sync")
@@ -40,6 +42,24 @@ def log_event(level: int, event: str, **fields: object) -> None:
     fields = {name: value for name, value in fields.items() if value not in (None, "")}
     words = (f"{name}={_word(value)}" for name, value in fields.items())
     log.log(level, "%s", " ".join((event, *words)), extra={"event": event, "fields": fields})
+
+
+def log_bug(what: str, error: BaseException) -> None:
+    """Log an exception that nobody foresaw: one line; the traceback at the level of debugging."""
+    # Of the error only its kind, and where: its text may quote what a peer has sent.
+    reason = f"{what}: {type(error).__name__}{_place(error.__traceback__)}"
+    log_event(logging.ERROR, "failure", reason=reason)
+    log.debug("%s", what, exc_info=error)
+
+
+def _place(traceback: TracebackType | None) -> str:
+    """Return the innermost place that a traceback tells of, as `` at FILE:LINE``."""
+    place = ""
+    while traceback is not None:
+        name = os.path.basename(traceback.tb_frame.f_code.co_filename)
+        place = f" at {name}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return place
 
 
 def _word(value: object) -> str:

@@ -332,8 +332,14 @@ class RemoteInput(io.RawIOBase):
         """
         self._check_open()
         if self._fd < 0:
-            reader, writer = os.pipe()
+            descriptor, writer = os.pipe()
+            reader = open(descriptor, "rb", buffering=0)  # noqa: SIM115 - the thread's
             wakeup = Wakeup()
+
+            def died(error: Exception) -> None:
+                self.end(f"internal error: {error!r}")
+                reader.close()
+
             with self._changed:
                 self._wakeup = wakeup
                 if self._ended:
@@ -341,23 +347,19 @@ class RemoteInput(io.RawIOBase):
             try:
                 # A daemon, as the thread that receives is.
                 start_thread(
-                    self._copy_from_descriptor,
-                    reader,
-                    wakeup,
-                    name="wsep-fileno",
-                    died=lambda error: self.end(f"internal error: {error!r}"),
+                    self._copy_from_descriptor, reader, wakeup, name="wsep-fileno", died=died
                 )
             except RuntimeError:
-                os.close(reader)
+                reader.close()
                 os.close(writer)
                 raise
             self._fd = writer
         return self._fd
 
-    def _copy_from_descriptor(self, descriptor: int, wakeup: Wakeup) -> None:
+    def _copy_from_descriptor(self, file: io.FileIO, wakeup: Wakeup) -> None:
         try:
-            while wait_for(descriptor, READ, wakeup):
-                data = os.read(descriptor, MAX_BODY)
+            while wait_for(file.fileno(), READ, wakeup):
+                data = os.read(file.fileno(), MAX_BODY)
                 if not data:
                     self.send_eof()
                     return
@@ -365,7 +367,7 @@ class RemoteInput(io.RawIOBase):
         except BrokenPipeError:
             pass  # those who write get it, too
         finally:
-            os.close(descriptor)
+            file.close()
 
     def _check_open(self) -> None:
         if self.closed:
@@ -486,6 +488,7 @@ class RemoteProcess(Process):
             self._missing = ExitMissing(f"no exit status: internal error: {error!r}")
         self._tell_end()
         self._transport.abort()
+        self._transport.close()
 
     def _tell_end(self) -> None:
         # Before wait() returns: from then on, writing fails.

@@ -23,7 +23,7 @@ from .errors import (
     WsepError,
     copy_error,
 )
-from .log import log, log_event
+from .log import log_bug, log_event
 from .messages import (
     FEATURES,
     MAX_MESSAGE,
@@ -300,8 +300,8 @@ class Server:
                 self.serve(conn, execer, options)
             except ProtocolError as error:
                 code, reason = error.close_code, str(error)
-            except Exception:
-                log.exception("internal error while serving a connection")
+            except Exception as error:
+                log_bug("internal error while serving a connection", error)
                 code, reason = 1011, "internal error"
             # Only now that no exception is being handled, which would be the context of those that
             # closing meets: the library keeps one, and with it all frames, in a cycle.

@@ -742,12 +742,8 @@ class SSHInput(io.RawIOBase):
             file = streams.DescriptorReader(reader, stop)
             try:
                 # A daemon, as the threads that receive are.
-                start_thread(
-                    self._send_all,
-                    file,
-                    name="wsep-fileno",
-                    died=lambda _: None,  # who writes gets EPIPE, as the other end is closed
-                )
+                # Who writes to it gets EPIPE when it dies.
+                start_thread(self._send_all, file, name="wsep-fileno", died=lambda _: file.close())
             except RuntimeError:
                 file.close()
                 os.close(writer)

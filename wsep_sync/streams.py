@@ -499,20 +499,21 @@ class PipeReader(io.RawIOBase):
         """
         self._check_open()
         if self._fd < 0:
-            reader, writer = os.pipe()
+            reader, descriptor = os.pipe()
+            writer = open(descriptor, "wb", buffering=0)  # noqa: SIM115 - the thread's
+            pipe = self._pipe  # not self, which is closed when nobody else refers to it
+
+            def died(error: Exception) -> None:
+                # Who reads here is told; the descriptor can only end.
+                pipe.feed_eof(WsepError(f"internal error: {error!r}"))
+                writer.close()
+
             try:
                 # A daemon: it may have to wait for whoever reads the pipe.
-                start_thread(
-                    _copy_to_descriptor,
-                    self._pipe,
-                    writer,
-                    name="wsep-fileno",
-                    # Who reads here is told; the descriptor can only end.
-                    died=lambda error: self._pipe.feed_eof(WsepError(f"internal error: {error!r}")),
-                )
+                start_thread(_copy_to_descriptor, pipe, writer, name="wsep-fileno", died=died)
             except RuntimeError:
                 os.close(reader)
-                os.close(writer)
+                writer.close()
                 raise
             self._fd = reader
         return self._fd
@@ -556,19 +557,19 @@ class PipeReader(io.RawIOBase):
             raise ValueError("I/O operation on closed file")
 
 
-def _copy_to_descriptor(pipe: BoundedPipe, descriptor: int) -> None:
+def _copy_to_descriptor(pipe: BoundedPipe, file: io.FileIO) -> None:
     buffer = memoryview(bytearray(_READ_BUFFER))
     try:
         while count := pipe.readinto(buffer):
             rest = buffer[:count]
             while rest:
-                rest = rest[os.write(descriptor, rest) :]
+                rest = rest[os.write(file.fileno(), rest) :]
     except BrokenPipeError:
         pipe.close_reader()
     except WsepError:
         pass  # a descriptor can only end; PipeReader raises it
     finally:
-        os.close(descriptor)
+        file.close()
 
 
 class _Sink(io.RawIOBase):

@@ -7,16 +7,10 @@ is to be told then.
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from .log import log, log_event
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from .log import log_bug
 
 __all__ = ["start_thread"]
 
@@ -60,28 +54,10 @@ def _run(
     except SystemExit:
         pass  # as in any thread: the interpreter ends, or somebody has asked for this end
     except BaseException as error:
-        _log(name, error)
+        log_bug(f"internal error in {name}", error)
         # The traceback refers to all that the thread had, descriptors included.
         failure = error.with_traceback(None)
         try:
             died(failure if isinstance(failure, Exception) else RuntimeError(repr(failure)))
         except Exception as another:
-            _log(name, another)
-
-
-def _log(name: str, error: BaseException) -> None:
-    # Of the error only its kind, and where: its text may quote what a peer has sent.
-    reason = f"internal error in {name}: {type(error).__name__}{_place(error.__traceback__)}"
-    log_event(logging.ERROR, "failure", reason=reason)
-    log.debug("internal error in %s", name, exc_info=error)
-
-
-def _place(traceback: TracebackType | None) -> str:
-    """Return the innermost place in this package that a traceback tells of."""
-    here, place = os.path.dirname(__file__), ""
-    while traceback is not None:
-        path = traceback.tb_frame.f_code.co_filename
-        if path.startswith(here) and path != __file__:
-            place = f" at {os.path.relpath(path, here)}:{traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return place
+            log_bug(f"internal error in {name}", another)

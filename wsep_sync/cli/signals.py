@@ -116,9 +116,13 @@ class Signals:
                 errors.append(error)
             done.set()
 
+        def died(error: Exception) -> None:
+            errors.append(error)
+            done.set()
+
         # A daemon: when a signal ends this command, it may be connecting to a server that does
         # not answer, or writing to somebody who does not read.
-        start_thread(run, name="wsep-work", died=lambda _: done.set())
+        start_thread(run, name="wsep-work", died=died)
         self.wait(done)
         for error in errors:
             raise error
