@@ -5,16 +5,40 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from helpers import SECONDS, RawClient, eventually, listening, serving, sh
+from helpers import (
+    SECONDS,
+    RawClient,
+    eventually,
+    listening,
+    scripted,
+    serving,
+    sh,
+    start_message,
+)
 
-from wsep_sync import Command, ExitError, Options, Server, connect
+from wsep_sync import (
+    Command,
+    ExitError,
+    ExitMissing,
+    Options,
+    Process,
+    ProtocolError,
+    RestrictedExecer,
+    Server,
+    StartError,
+    connect,
+)
 from wsep_sync.access import Access
 from wsep_sync.listener import Listener
 from wsep_sync.local import LocalExecer
 from wsep_sync.log import JSONFormatter, TextFormatter, log, log_event
+from wsep_sync.messages import Pid, decode_client_message, decode_server_message
+from wsep_sync.transports.base import Transport
 from wsep_sync.wsgi import application
 
 
@@ -153,6 +177,165 @@ def test_arguments_and_environment(records: list[logging.LogRecord], wanted: boo
     text = "\n".join(record.getMessage() for record in records)
     assert ("argu ment" in text) is wanted
     assert "VARIABLE" not in text
+
+
+# What a secret may be wrapped in that went into the wrong field.
+SECRET = "hunter2-4711"
+WRONG: list[Any] = [
+    SECRET,
+    f"{SECRET}\0",
+    [SECRET],
+    [f"{SECRET}\0"],
+    [[SECRET]],
+    [{SECRET: SECRET}],
+    {SECRET: [SECRET]},
+    47114711471147114711,
+    -4711471147,
+    4711.4711,
+    True,
+]
+# What is right, or named in any case: what is to run, and where.
+NAMED = {("command", SECRET), ("working_dir", SECRET), ("id", SECRET)}
+
+
+def wrong_messages(of: str) -> Iterator[bytes]:
+    """Messages to one side with each field wrong in each way, and what is no message."""
+    fields = {
+        "client": {
+            "start": "command args stdin tty rows cols uid gid env working_dir id",
+            "attach": "id rows cols",
+            "resize": "rows cols",
+            "signal": "signal",
+            "stdin_mark": "mark",
+        },
+        "server": {
+            "pid": "pid features",
+            "exit_code": "exit_code error signal",
+            "stdin_mark": "mark closed",
+        },
+    }[of]
+    for type, names in fields.items():
+        for name in names.split():
+            for value in WRONG:
+                if isinstance(value, str) and (name, value) in NAMED:
+                    continue
+                if name in ("args", "env", "features") and value == [SECRET]:
+                    continue  # that is right
+                header: dict[str, Any] = {"type": type, name: value}
+                if type == "start":
+                    header = {"type": type, "command": {"command": "true", name: value}}
+                    if name == "id":
+                        header = {"type": type, "id": value, "command": {"command": "true"}}
+                yield json.dumps(header).encode()
+    for text in ('{"type":"%s', '{"type":["%s"]}', '"%s"', '["%s"]', "%s", '{"type":"start"}\n%s'):
+        yield (text % SECRET).encode()
+    yield b'{"type":"start","command":"%s"}' % SECRET.encode()
+    yield b'{"type":"\xff%s"}' % SECRET.encode()
+    yield b"[" * 60_000
+
+
+def quoted(text: str) -> bool:
+    return SECRET in text or "4711" in text
+
+
+@pytest.mark.parametrize("of", ["client", "server"])
+def test_no_refusal_of_a_message_quotes_it(of: str) -> None:
+    decode: Callable[[bytes], Any] = {
+        "client": decode_client_message,
+        "server": decode_server_message,
+    }[of]
+    refusals = []
+    for message in wrong_messages(of):
+        try:
+            decode(message)
+        except ProtocolError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 50 if of == "client" else 20
+    for refusal in refusals:
+        assert not quoted(refusal), refusal
+        assert len(refusal) < 123
+
+
+def test_no_log_line_quotes_what_was_refused(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, log.name)
+    with listening() as listener:
+        # One of each field: all are tried above.
+        for message in list(wrong_messages("client"))[::7]:
+            with RawClient(listener.url) as client:
+                client.send(message)
+                client.receive_all("pid")
+                assert client.code in (None, 1011), message
+                assert not quoted(client.reason), client.reason
+        for name in ("Host", "Origin", "Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version"):
+            heads = {
+                "Host": f"127.0.0.1:{listener.server_port}",
+                "Upgrade": "websocket",
+                "Connection": "Upgrade",
+                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+                "Sec-WebSocket-Version": "13",
+                name: f"{SECRET} \xff",
+            }
+            lines = [f"GET /{SECRET}?{SECRET} HTTP/1.1"]
+            lines += [f"{name}: {value}" for name, value in heads.items()]
+            with socket.create_connection(("127.0.0.1", listener.server_port), SECONDS) as sock:
+                sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+                assert sock.recv(4096).startswith(b"HTTP/1.1 4"), name
+        for head in (f"{SECRET}\r\n\r\n", f"GET / HTTP/1.1\r\n{SECRET} x\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", listener.server_port), SECONDS) as sock:
+                sock.sendall(head.encode())
+                assert sock.recv(4096).startswith(b"HTTP/1.1 4")
+    assert "refusal" in caplog.text
+    for line in caplog.text.splitlines():
+        assert SECRET not in line, line
+
+
+def test_no_line_of_a_client_quotes_its_server() -> None:
+    messages = [b"%b\n" % message for message in wrong_messages("server")][::5]
+    errors = []
+
+    def serve(conn: Transport) -> None:
+        conn.receive()
+        message = messages.pop()
+        if b'"pid"' not in message:
+            conn.send(Pid(1).encode())
+        conn.send(message)
+        conn.close()
+
+    with scripted(serve) as url:
+        while messages:
+            try:
+                with connect(url) as execer, execer.start(Command("x")) as process:
+                    process.wait(SECONDS)
+            except (StartError, ExitMissing) as error:
+                errors.append(str(error))
+            except ExitError:
+                pass  # a status that was as it should be
+    assert errors
+    assert not any(map(quoted, errors)), errors
+
+
+def test_an_error_that_nobody_foresaw_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(LocalExecer):
+        def start(self, command: Command) -> Process:
+            raise LookupError(f"what nobody foresaw: {command.env}")
+
+    def break_down(command: Command) -> Command:
+        raise LookupError(f"what nobody foresaw: {command.env}")
+
+    start = start_message(Command("true", env=[f"TOKEN={SECRET}"]))
+    for execer in (Broken(), RestrictedExecer(LocalExecer(), break_down)):
+        for level, traceback in ((logging.INFO, False), (logging.DEBUG, True)):
+            caplog.clear()
+            caplog.set_level(level, log.name)
+            with listening(execer) as listener, RawClient(listener.url) as client:
+                client.send(start)
+                client.receive_all()
+                assert client.reason.endswith("internal error")
+            lines = [record.getMessage() for record in caplog.records if record.levelno > level]
+            assert any("LookupError" in line for line in lines)
+            assert not any(SECRET in line for line in lines)
+            assert ("Traceback" in caplog.text) is traceback
+            caplog.clear()  # the traceback holds the connection
 
 
 def test_lines(records: list[logging.LogRecord]) -> None:

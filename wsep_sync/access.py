@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 __all__ = ["Access", "Refusal", "check_token", "is_loopback"]
 
 # RFC 9110, section 7.2: a host and perhaps a port; nothing that urlsplit() would take off.
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
+# RFC 1035, section 2.3.4: no name is longer. It is logged where it is not known.
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{1,50}\]|[A-Za-z0-9._-]{1,255})(?::[0-9]{0,5})?")
 
 # What stands before the token where a browser says it.
 _BEARER = "bearer."

@@ -22,7 +22,7 @@ from wsgiref.handlers import SimpleHandler
 import h11
 
 from .access import Refusal
-from .log import log
+from .log import log_bug
 from .wsgi import UPGRADED
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Response(SimpleHandler):
         super().handle_error()
 
     def log_exception(self, exc_info: Any) -> None:
-        log.error("internal error in the application", exc_info=exc_info)
+        log_bug("internal error in the application", exc_info[1])
 
 
 def refusal(status: int, text: str) -> Refusal:

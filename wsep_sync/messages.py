@@ -128,7 +128,7 @@ class Command:
             _check_string(name, getattr(self, name))
         for name in ("tty", "stdin"):
             if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be true or false, not {getattr(self, name)!r}")
+                raise TypeError(f"{name} must be true or false, not {_kind(getattr(self, name))}")
         for name in ("rows", "cols"):
             _check_number(name, getattr(self, name), 0xFFFF)
         for name in ("uid", "gid"):
@@ -533,8 +533,10 @@ def _decode(data: Buffer) -> tuple[str, dict[str, Any], memoryview]:
     try:
         header = json.loads(raw[:end].decode())
     except (ValueError, RecursionError) as error:
-        # ValueError: no UTF-8, no JSON, or a number of thousands of digits.
-        raise ProtocolError(f"the header is not JSON: {error}") from error
+        # ValueError: no UTF-8, no JSON, or a number of thousands of digits. RecursionError: nested
+        # too deep. Their words would quote what has come.
+        place = f", at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        raise ProtocolError(f"the header is not JSON{place}") from error
     if not isinstance(header, dict):
         raise ProtocolError("the header is not a JSON object")
     header = _fold(header)
@@ -564,9 +566,21 @@ def _command(header: Mapping[str, Any]) -> Command:
     return Command(**{"command": "", **known})
 
 
+# What is refused may be a secret that went into the wrong field, and refusals are logged: so they
+# name the field and what was wrong with it, and never what was in it.
+
+
+def _kind(value: object) -> str:
+    """Return what kind of value it is, in JSON's words."""
+    if isinstance(value, Mapping):
+        return "an object"
+    kinds = {bool: "a boolean", str: "a string", int: "a number", float: "a number", list: "a list"}
+    return "null" if value is None else kinds.get(type(value), type(value).__name__)
+
+
 def _strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a list of strings, not {values!r:.100}")
+        raise TypeError(f"{name} must be a list of strings, not {_kind(values)}")
     strings = tuple(values)
     for string in strings:
         _check_string(name, string)
@@ -575,16 +589,16 @@ def _strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
 
 def _check_string(name: str, value: object) -> None:
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, not {value!r:.100}")
+        raise TypeError(f"{name} must be a string, not {_kind(value)}")
     if "\0" in value:
         raise ValueError(f"{name} has a NUL byte in it")
 
 
 def _check_number(name: str, value: object, largest: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {value!r:.100}")
+        raise TypeError(f"{name} must be a whole number, not {_kind(value)}")
     if not 0 <= value <= largest:
-        raise ValueError(f"{name} must be 0 to {largest}, not {value!r:.100}")
+        raise ValueError(f"{name} must be 0 to {largest}")
 
 
 def _number(header: Mapping[str, Any], name: str) -> int:
@@ -592,5 +606,5 @@ def _number(header: Mapping[str, Any], name: str) -> int:
     if value is None:
         return 0
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {value!r:.100}")
+        raise TypeError(f"{name} must be a whole number, not {_kind(value)}")
     return value

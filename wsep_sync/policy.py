@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .errors import StartError, not_allowed
 from .local import LoginCommand
-from .log import log
+from .log import log_bug
 from .messages import Command
 from .process import Execer, Process
 
@@ -70,12 +70,12 @@ class RestrictedExecer(Execer):
         try:
             allowed = self._rule(command)
             if allowed is not None and not isinstance(allowed, Command):
-                raise TypeError(f"a Command or None is wanted of {self._rule!r}, not {allowed!r}")
+                raise TypeError(f"a Command or None is wanted, not {type(allowed).__name__}")
         except StartError:
             raise
         except Exception as error:
             # It goes to whoever waits for a session as well, whom its words do not concern.
-            log.exception("what is allowed could not be decided")
+            log_bug("internal error in deciding what is allowed", error)
             raise StartError("internal error") from error
         if allowed is None:
             raise not_allowed(command.command)

@@ -337,7 +337,7 @@ class RemoteInput(io.RawIOBase):
             wakeup = Wakeup()
 
             def died(error: Exception) -> None:
-                self.end(f"internal error: {error!r}")
+                self.end(f"internal error: {type(error).__name__}")
                 reader.close()
 
             with self._changed:
@@ -485,7 +485,7 @@ class RemoteProcess(Process):
 
     def _receiver_died(self, error: Exception) -> None:
         if self._exit is None:
-            self._missing = ExitMissing(f"no exit status: internal error: {error!r}")
+            self._missing = ExitMissing(f"no exit status: internal error: {type(error).__name__}")
         self._tell_end()
         self._transport.abort()
         self._transport.close()

@@ -505,7 +505,7 @@ class PipeReader(io.RawIOBase):
 
             def died(error: Exception) -> None:
                 # Who reads here is told; the descriptor can only end.
-                pipe.feed_eof(WsepError(f"internal error: {error!r}"))
+                pipe.feed_eof(WsepError(f"internal error: {type(error).__name__}"))
                 writer.close()
 
             try:

@@ -186,7 +186,7 @@ def _check_text(payload: Buffer) -> None:
     try:
         str(payload, "utf-8")
     except UnicodeDecodeError as error:
-        raise _refusal(str(error), 1007) from error
+        raise _refusal("a text that is not UTF-8", 1007) from error
 
 
 def parse_close(payload: Buffer) -> tuple[int, str]:
@@ -205,7 +205,7 @@ def parse_close(payload: Buffer) -> tuple[int, str]:
     try:
         return code, str(payload[2:], "utf-8")
     except UnicodeDecodeError as error:
-        raise _refusal(str(error), 1007) from error
+        raise _refusal("a reason that is not UTF-8", 1007) from error
 
 
 def close_payload(code: int, reason: str) -> bytes:
