@@ -18,7 +18,9 @@ from typing import Any
 
 import pexpect
 import pytest
-from helpers import SECONDS, listening, read_until, sh
+from helpers import SECONDS, eventually, listening, read_until, sh
+from session_clients import hub, session
+from sshd import sshd
 
 import wsep_sync
 from wsep_sync import PIPE, ExitMissing, Popen, WsepError, connect
@@ -114,6 +116,48 @@ def test_what_serves_a_command(
                 process.stdin.flush()
         _fails(process)
     assert any("internal error" in line for line in caplog.messages)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("armed", [True, False], ids=["start", "middle"])
+@pytest.mark.parametrize("name", ["wsep-ssh-out", "wsep-ssh-err"])
+def test_what_reads_from_an_ssh_host(name: str, armed: bool) -> None:
+    command = sh("read a; echo $a; echo $a >&2; sleep 1000", stdin=True)
+    with (
+        sshd() as host,
+        host.connect() as execer,
+        _bug_in(name, armed) as saboteur,
+        execer.start(command) as process,
+    ):
+        saboteur.arm()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(b"one\n")
+            process.stdin.close()
+        _fails(process)
+
+
+@pytest.mark.parametrize("armed", [True, False], ids=["start", "middle"])
+@pytest.mark.parametrize("name", ["wsep-session-output", "wsep-session-watch"])
+def test_what_serves_a_session(name: str, armed: bool) -> None:
+    with hub() as place, _bug_in(name, armed) as saboteur:
+        if armed:
+            with pytest.raises(WsepError):  # noqa: PT012 - it may have begun, or not
+                process = place.start(session("s", "cat"))
+                process.stdout.read()
+                process.wait(SECONDS)
+        else:
+            with place.start(session("s", "cat")) as process:
+                process.stdin.write(b"one\n")
+                process.stdin.flush()
+                assert read_until(process.stdout, b"one\r\none\r\n")
+                saboteur.arm()
+                process.stdin.write(b"\x04")  # the end of cat
+                process.stdin.flush()
+                with pytest.raises(ExitMissing):
+                    process.wait(SECONDS)
+        eventually(lambda: not place.server.sessions(), "the end of the session")
+        with place.start(session("s", "true")) as process:
+            process.wait(SECONDS)
 
 
 def test_what_writes_input(url: str) -> None:

@@ -274,16 +274,22 @@ class Session:
                 self._set_state(State.DONE)
             raise
         with self._lock:
-            self._process = process
-            self._terminal = terminal
-            self._pid = process.pid
-            self._rows, self._cols = self._told = rows, cols
-            self._set_state(State.READY)
-            # In the same breath: the reader has not begun yet, and this client misses nothing.
-            client = self._add_client(options, reattached=False)
-            if size_known:
-                self._sizes[client] = rows, cols
-            return client
+            if self._failure is None:
+                self._process = process
+                self._terminal = terminal
+                self._pid = process.pid
+                self._rows, self._cols = self._told = rows, cols
+                self._set_state(State.READY)
+                # In the same breath: the reader has not begun yet, and this client misses nothing.
+                client = self._add_client(options, reattached=False)
+                if size_known:
+                    self._sizes[client] = rows, cols
+                return client
+            # A thread has died before there was a process that it could have ended.
+            self._error = StartError("internal error")
+            self._set_state(State.DONE)
+        process.hang_up()
+        raise StartError("internal error")
 
     def _start_threads(self) -> None:
         # Daemons, so that a program which forgot to close its server can end. The reader ends with
