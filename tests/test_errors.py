@@ -26,6 +26,7 @@ INSTANCES = [
     errors.ExitMissing("no exit status"),
     errors.OutputUnread("stderr", 1024),
     errors.SessionClosed("gone"),
+    errors.SessionNotFound("build"),
 ]
 DATA = ("close_code", "url", "status", "code", "reason", "exit_code", "signal", "message")
 DATA += ("errno", "strerror", "filename", "stream", "limit")

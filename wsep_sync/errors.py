@@ -8,6 +8,7 @@
         ├── ConnectError                no connection could be made (also a ConnectionError)
         ├── TransportClosed             the WebSocket is closed; code and reason say how
         ├── StartError                  the command could not be started
+        │   ├── SessionNotFound             there is no session of that id to attach to
         │   └── StartOSError                also an OSError, where the errno is known
         │       ├── StartNotFoundError          also a FileNotFoundError
         │       ├── StartPermissionError        also a PermissionError
@@ -15,8 +16,7 @@
         ├── ExitError                   the command ended with a non-zero status or by a signal
         ├── ExitMissing                 the connection ended before the exit status came
         ├── OutputUnread                wait() would hang: an output is full and nobody reads it
-        ├── SessionClosed               the terminal session ended
-        └── SessionNotFound             there is no session of that id
+        └── SessionClosed               the terminal session ended
 
 Arguments that a caller got wrong raise the built-in ``ValueError`` and ``TypeError``, and a
 timeout that passed raises the built-in ``TimeoutError``.
@@ -117,6 +117,10 @@ class StartError(WsepError):
     """
 
 
+class SessionNotFound(StartError):
+    """There is no terminal session of that id, or not any more. Nothing was started."""
+
+
 class StartOSError(StartError, OSError):
     """A start that failed with an errno that has no class of its own here."""
 
@@ -205,10 +209,6 @@ class OutputUnread(WsepError):
 
 class SessionClosed(WsepError):
     """The terminal session ended while it was being used."""
-
-
-class SessionNotFound(WsepError):
-    """There is no terminal session of that id, or not any more. Nothing was started."""
 
 
 def copy_error(error: _Error) -> _Error:
