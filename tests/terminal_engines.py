@@ -13,7 +13,7 @@ class Replayed(Recording):
         return replay(self.snapshot())
 
     def replies(self, data: bytes) -> bytes:
-        return replies(self, data)
+        return replies(self.snapshot(), data)
 
 
 ENGINES = {"replay": Replayed}

@@ -142,11 +142,138 @@ def test_nobody_waits_for_a_size_that_somebody_else_tells() -> None:
         eventually(lambda: execer.told == [(30, 100), (24, 80)], "the last size is the last told")
 
 
-@pytest.fixture(autouse=True)
-def _ring(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wsep_sync.terminals import replay
+# Who is asked
 
-    monkeypatch.setattr("wsep_sync.session.redraw", replay)
+# Asks what terminals answer, when it is told to, and says what it was answered within a second
+# after that: in a test that is as it should be, it is one answer, which has come long before.
+ASKER = (
+    sys.executable,
+    "-c",
+    """
+import os, select, tty
+tty.setraw(0)
+os.write(1, b"ready")
+while True:
+    keys = os.read(0, 1)
+    if keys == b"a":
+        os.write(1, b"<\\x1b[c>")
+    elif keys == b"h":
+        os.write(1, b"half\\x1b[")
+    elif keys == b"c":
+        os.write(1, b"c")
+    elif keys == b"q":
+        os.write(1, b"asked nobody.")
+    else:
+        os.write(1, b"got " + keys.hex().encode() + b".")
+""",
+)
+
+DA1 = b"\x1b[c"
+
+
+def asked(asker: Client, *others: Client) -> None:
+    """Have the program ask by what one client types, and see that only that one is asked."""
+    starts = {client: client.size for client in (asker, *others)}
+    asker.type(b"a")
+    assert b"<" + DA1 + b">" in asker.until(b">", starts[asker])
+    for client in others:
+        assert b"<>" in client.until(b">", starts[client])
+
+
+def test_only_the_client_that_typed_last_is_asked(sessions: Hub) -> None:
+    one = sessions.attach("x", *ASKER)
+    one.until(b"ready")
+    asked(one)
+    two = sessions.attach("x")
+    three = sessions.attach("x")
+    for client in (two, three):
+        client.until(b"ready")
+    # At first the first ...
+    starts = [client.size for client in (one, two, three)]
+    one.process.stdin.raw.write(b"a")
+    one.until(b"<" + DA1 + b">", starts[0])
+    two.until(b"<>", starts[1])
+    # ... then whoever typed.
+    asked(two, one, three)
+    asked(three, one, two)
+    asked(one, two, three)
+    asked(three, one, two)
+    # When that one leaves, the one who typed before.
+    three.leave()
+    sessions.left(but=2)
+    start, other = one.size, two.size
+    with watched(sessions.server) as url:
+        watcher = sessions.attach("x", url=url)
+        watcher.until(b"ready")
+        asked(one, two, watcher)
+        # Who watches is never asked, whatever it types.
+        before = watcher.size
+        watcher.type(b"a")
+        two.type(b"q")
+        assert DA1 not in watcher.until(b"asked nobody.", before)
+        watcher.leave()
+    assert DA1 not in two.got[other:]
+    assert one.got[start:].count(DA1) == 1
+    # One alone gets everything as it is.
+    one.leave()
+    sessions.left(but=1)
+    asked(two)
+
+
+def test_two_terminals_leave_one_answer(sessions: Hub) -> None:
+    clients = [sessions.attach("x", *ASKER) for _ in range(2)]
+    for client in clients:
+        client.until(b"ready")
+    clients[0].type(b"a")
+    for client in clients:
+        client.until(lambda got: got.endswith(b">"))
+        client.type(b"\x1b[?1;2" * client.got.count(DA1) + b"q")
+    clients[0].until(lambda got: got.count(b"asked nobody.") == 2)
+    assert clients[0].got.count(b"got %02x." % 0x1B) == 1
+
+
+@pytest.mark.parametrize("halves", ["typed", "attached"])
+def test_nobody_sees_half_of_a_query(sessions: Hub, halves: str) -> None:
+    one = sessions.attach("x", *ASKER)
+    one.until(b"ready")
+    two = sessions.attach("x") if halves == "typed" else None
+    if two is not None:
+        two.until(b"ready")
+    one.type(b"h")
+    one.until(b"half\x1b[")
+    if two is None:
+        # What its redraw ends with is completed, or not, by what comes then.
+        two = sessions.attach("x")
+    two.until(b"half")
+    # This one is asked from now on, but of what has begun the first one had the beginning.
+    start = one.size
+    two.type(b"c")
+    one.until(b"c", start)
+    two.type(b"z")
+    got = two.until(b"got 7a.")
+    assert b"halfgot 7a." in got.replace(b"\x1b]0;\x1b\\", b"")
+    assert one.until(b"got 7a.", start) == b"cgot 7a."
+    asked(two, one)
+
+
+def test_a_client_that_fell_behind_is_asked_and_then_answers() -> None:
+    # It has no queries in what it reads later, and while it does not read the server answers.
+    live = Session(session("x", *ASKER), LocalExecer())
+    with contextlib.ExitStack() as stack:
+        stack.callback(live.close)
+        reader = Client(live.attach())
+        stack.callback(reader.leave)
+        reader.until(b"ready")
+        other = live.attach()  # which never reads, but types
+        other.stdin.raw.write(b"a")
+        # 1b5b3f36323b323263: what the server says.
+        for character in b"\x1b[?62;22c":
+            if character != ord("c"):
+                reader.until(b"got %02x." % character)
+        assert DA1 not in reader.got
+        other.close()
+        for file in (other.stdin, other.stdout, other.stderr):
+            file.close()
 
 
 # Watching

@@ -10,11 +10,15 @@ STARTING until the command runs; READY while it can be attached to; CLOSING from
 somebody ends it (a close, or the timeout with no client); DONE when the command has ended, by
 itself or not, or could not be started. A state never goes back.
 
-Data goes from the command's output, in one thread that reads it, through the recording,
-of which a redraw can be made, into a queue for each client, all under one lock: so a client
-that attaches gets a redraw and then everything after it, nothing missing and nothing twice. Input
-of all clients goes through one queue the other way, in a thread of its own once there is some. A
-third thread waits for the command to end, or for the time when it has to.
+Data goes from the command's output, in one thread that reads it, into the recording and into a
+queue for each client, all under one lock. A client that attaches, or has fallen behind, takes a
+snapshot of the recording under that lock, after which its queue begins: so nothing is missing and
+nothing comes twice. The redraw is made of it in the client's own thread, without the lock, which
+nobody holds for long. Input of all clients goes through one queue the other way, in a thread of its
+own once there is some. A third thread waits for the command to end, or for the time when it has to.
+
+Of several clients one is asked: its terminal answers what the program asks, and the others get the
+output without that.
 """
 
 from __future__ import annotations
@@ -32,15 +36,15 @@ from typing import TYPE_CHECKING
 
 from . import streams
 from .errors import ExitError, SessionClosed, StartError, WsepError, copy_error, start_error
-from .log import log_event
+from .log import log, log_event
 from .messages import Command, Resize
 from .process import Execer, Process
-from .terminals import Recording, redraw
-from .terminals.answers import replies
+from .terminals import Recording, Snapshot, redraw, replay
+from .terminals.answers import QueryFilter, asks, replies
 from .threads import start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -63,6 +67,15 @@ _LATE_LIMIT = 1 << 21
 # counted, at once.
 _INPUT_LIMIT = 1 << 16
 _INPUT_PIECE = 1 << 14
+
+# And of what the server itself answers to a program that nobody is there to answer: one that asks
+# without end is not to fill what others type into.
+_REPLIES_LIMIT = 1 << 12
+
+# How much a list says of a command, in characters; and how long a session's name may be. A client
+# could make lists of many megabytes.
+_LISTED = 1 << 10
+_LONGEST_ID = 1 << 10
 
 # For how many seconds without input its thread stays: a thread takes some 25 KiB, which is much
 # for the many sessions that nobody types into, and starting one for each key would be slow.
@@ -121,7 +134,8 @@ class SessionInfo:
     Attributes:
         id: The name it is attached by.
         pid: The command's process id.
-        command: The program and its arguments.
+        command: The program and its arguments; the first 1,024 characters of them, if there are
+            more, with an ellipsis.
         rows: Height of the terminal in rows.
         cols: Width of the terminal in columns.
         clients: How many are attached.
@@ -151,31 +165,40 @@ class Session:
 
     Raises:
         ValueError: The command wants no terminal.
+        StartError: The id is longer than 1,024 characters.
     """
 
     def __init__(self, command: Command, execer: Execer, options: Options | None = None) -> None:
         if not command.tty:
             raise ValueError("a session needs a command with a terminal: tty=True")
+        if len(command.id) > _LONGEST_ID:
+            raise StartError(f"an id of {len(command.id)} characters: {_LONGEST_ID} are the limit")
         self.command = command
+        self._listed = _shortened((command.command, *command.args))
         # The id is ours: a server further on would keep a session of its own by it, which would
         # live on when this one is ended.
         self._start_command = replace(command, id="")
         self._execer = execer
         # Guards everything below, and every client's queue. Nobody waits while holding it, but on
-        # its condition, and nothing is called that may block.
+        # its condition, and nothing is called that may block or take long: lists need it.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._state = State.STARTING
         self._starting = False  # a thread is at it
         # Both while the command runs, and no longer: they hold descriptors and memory.
         self._process: Process | None = None
-        self._terminal: Recording | None = None
+        self._recording: Recording | None = None
         self._pid = 0  # until the command runs
         self._rows = command.rows
         self._cols = command.cols
         self._clients: dict[_Client, None] = {}  # in the order in which they came
         # What each of them has asked for, the latest last; not those who do not know their size.
         self._sizes: dict[_Client, tuple[int, int]] = {}
+        # What those get who are not asked; there is one while there are several clients. Fed by
+        # the output's thread alone, without the lock.
+        self._filter: QueryFilter | None = None
+        self._held_back = 0  # how many of the last bytes of what is recorded it holds back
+        self._typed = 0  # how often anybody has
         self._timeout = (options or Options()).session_timeout
         self._created = time.time()
         self._active = self._created
@@ -259,7 +282,7 @@ class Session:
         rows, cols = command.terminal_size
         try:
             # All that can fail comes before the command: then there is nothing to be ended.
-            terminal = Recording(rows, cols)
+            recording = Recording(rows, cols)
             try:
                 self._start_threads()
             except RuntimeError as error:  # no more threads can be had
@@ -276,7 +299,7 @@ class Session:
         with self._lock:
             if self._failure is None:
                 self._process = process
-                self._terminal = terminal
+                self._recording = recording
                 self._pid = process.pid
                 self._rows, self._cols = self._told = rows, cols
                 self._set_state(State.READY)
@@ -305,9 +328,31 @@ class Session:
         if options is not None and not read_only:
             self._timeout = max(self._timeout, options.session_timeout)
         client = _Client(self, self._pid, reattached, read_only)
+        if not self._clients:
+            self._filter = None
+        else:
+            if self._filter is None and self._recording is not None:
+                self._filter = QueryFilter(self._recording.snapshot())
+                self._held_back = self._filter.holds
+            client.raw = False
         self._clients[client] = None
         self._active = time.time()
         return client
+
+    def _choose_asked(self) -> None:
+        """Let the one who typed last, or else came first, have all of the output.
+
+        Only between sequences, lest anybody get one half of a query. Requires holding the lock.
+        """
+        assert self._lock.locked()
+        if self._held_back:
+            return
+        if len(self._clients) < 2:
+            self._filter = None
+        able = [client for client in self._clients if not client.read_only]
+        asked = max(able, key=lambda client: client.typed, default=None)
+        for client in self._clients:
+            client.raw = self._filter is None or client is asked
 
     def _set_state(self, state: State) -> None:
         """Move forward; requires holding the lock."""
@@ -353,10 +398,10 @@ class Session:
         The command is yet to be told.
         """
         assert self._lock.locked()
-        if (rows, cols) in ((0, 0), (self._rows, self._cols)) or self._terminal is None:
+        if (rows, cols) in ((0, 0), (self._rows, self._cols)) or self._recording is None:
             return False
         self._rows, self._cols = rows, cols
-        self._terminal.resize(rows, cols)
+        self._recording.resize(rows, cols)
         return True
 
     def _tell_size(self) -> None:
@@ -409,8 +454,8 @@ class Session:
     def _read_output(self) -> None:
         """Read the command's output to its end: the work of the reader's thread."""
         self.wait_for_state(State.READY)
-        process, terminal = self._process, self._terminal
-        if process is None or terminal is None:
+        process, recording = self._process, self._recording
+        if process is None or recording is None:
             return  # it could not be started
         # Two buffers of 64 KiB that nobody needs: closing frees the one, and to have no file any
         # more the other.
@@ -426,7 +471,7 @@ class Session:
                     break
                 if self._ended:
                     late += len(data)
-                self._distribute(terminal, data)
+                self._distribute(recording, data)
 
     @contextlib.contextmanager
     def _output_errors(self) -> Iterator[None]:
@@ -438,23 +483,39 @@ class Session:
             if not self._ended:  # nor closed, while the rest was being read
                 raise
 
-    def _distribute(self, terminal: Recording, data: bytes) -> None:
+    def _distribute(self, recording: Recording, data: bytes) -> None:
         with self._lock:
-            terminal.feed(data)
+            if self._filter is not None:
+                self._choose_asked()
+            query_filter = self._filter
+        # Without the lock: there is output that makes it slow.
+        filtered = data if query_filter is None else query_filter.feed(data)
+        with self._lock:
+            if self._filter is not query_filter:
+                # Somebody has just come, and there is a filter since, or a new one.
+                filtered = data if self._filter is None else self._filter.feed(data)
+            self._held_back = 0 if self._filter is None else self._filter.holds
+            recording.feed(data)
             self._active = time.time()
-            live = False
+            asked = False
             for client in self._clients:
-                live = (client.put(data, terminal) and not client.read_only) or live
-            if live:
+                live = client.put(data if client.raw else filtered, recording.alt_generation)
+                asked = asked or (live and client.raw and not client.read_only)
+            if asked or not asks(data) or not self._answers():
                 return
-            # No terminal that may answer will see these bytes: a redraw, which is all that is
-            # sent later, has no questions in it. And the program may wait for the answer.
-            answers = replies(terminal, data)
-            if not answers or self._deaf or self._input_size + len(answers) > _INPUT_LIMIT:
-                return
-            start = self._put_input(answers)
+            snapshot = recording.snapshot()
+        # No terminal that may answer will see these bytes: a redraw, which is all that is sent
+        # later, has no questions in it. And the program may wait for the answer.
+        answers = replies(snapshot, data)
+        with self._lock:
+            start = bool(answers) and self._answers() and self._put_input(answers)
         if start:
             self._start_writing()
+
+    def _answers(self) -> bool:
+        """Return whether the command takes an answer of ours; requires holding the lock."""
+        assert self._lock.locked()
+        return not self._deaf and not self._ended and self._input_size < _REPLIES_LIMIT
 
     # Input
 
@@ -476,7 +537,7 @@ class Session:
                 )
             )
             self._check_takes_input(client)
-            self._active = time.time()
+            self._note_typing(client)
             start = self._put_input(data)
         while start and not self._start_writing():
             # Whoever writes is held up, as if the command did not read.
@@ -509,7 +570,7 @@ class Session:
             write_now = getattr(self._process.stdin.raw, "write_now", None)
             if write_now is None:  # on a server further on
                 return 0
-            self._active = time.time()
+            self._note_typing(client)
             try:
                 written = int(write_now(view))
             except (OSError, ValueError) as error:
@@ -535,6 +596,13 @@ class Session:
             raise BrokenPipeError(errno.EPIPE, "this client has left the session")
         if self._deaf or self._ended or self._state is State.DONE:
             raise BrokenPipeError(errno.EPIPE, "the command has ended")
+
+    def _note_typing(self, client: _Client) -> None:
+        """Note who typed last; requires holding the lock."""
+        assert self._lock.locked()
+        self._active = time.time()
+        self._typed += 1
+        client.typed = self._typed
 
     def _put_input(self, data: bytes | None) -> bool:
         """Append to the input; return whether to start its thread. Requires holding the lock."""
@@ -620,8 +688,8 @@ class Session:
         finally:
             with self._lock:
                 for client in self._clients:
-                    client.end(self._terminal)
-                self._process = self._terminal = None
+                    client.end(self._recording)
+                self._process = self._recording = None
                 self._set_state(State.DONE)
 
     def _watch(self, reader: threading.Thread) -> None:
@@ -723,7 +791,7 @@ class Session:
             return SessionInfo(
                 id=self.command.id,
                 pid=self._pid,
-                command=(self.command.command, *self.command.args),
+                command=self._listed,
                 rows=self._rows,
                 cols=self._cols,
                 clients=len(self._clients),
@@ -735,6 +803,21 @@ class Session:
 def nothing_to_watch(id: str) -> StartError:
     """Return the error of a client that is to watch a session which is not there."""
     return StartError(f"read-only: there is no session {id!r}")
+
+
+def _shortened(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command line as far as lists show it."""
+    room = _LISTED
+    shown = []
+    for word in words:
+        if len(word) > room:
+            shown.append(word[:room] + "…")
+            break
+        shown.append(word)
+        room -= len(word)
+        if len(shown) == _LISTED:  # they may be empty
+            break
+    return tuple(shown)
 
 
 class _Client(Process):
@@ -753,92 +836,140 @@ class _Client(Process):
         self.stderr = streams.empty_reader()
         # All of these are guarded by the session's lock.
         self.changed = threading.Condition(session._lock)
-        self.queue: deque[memoryview] = deque()
-        self.size = 0  # of the queue, but for a redraw
+        self.queue: deque[memoryview] = deque()  # what follows the redraw
+        self.size = 0  # of the queue
         self.stale = reattached  # what it knows of the terminal is out of date: redraw it
         self.repaint = False  # the program has to paint its alternate screen for it
         self.alt_generation: int | None = None  # set if it has not seen the normal screen
         self.attached = True
-        self._redrawing = False  # the first in the queue is a redraw
+        self.raw = True  # it gets the output as it is, with what its terminal answers
+        self.typed = 0  # when it did last, in order among all clients; 0 is never
+        self._last: Snapshot | None = None  # what there is to be redrawn when all has ended
+        # The rest are for the thread that reads.
+        self._redraw = memoryview(b"")  # what is yet to be read of it
+        self._painted = True  # or else the program is to paint, once the redraw has been read
+        self._too_early = 0  # how many of the last bytes of the snapshot it is not to get yet
 
-    def put(self, data: bytes, terminal: Recording) -> bool:
-        """Queue output that the terminal was fed; return whether it is to reach this client.
+    def put(self, data: bytes, alt_generation: int) -> bool:
+        """Queue output; return whether it is to reach this client.
 
         Requires holding the session's lock.
+
+        Args:
+            data: The output.
+            alt_generation: As of the recording, which has been fed with it.
         """
         if self.stale:
             return False
-        left_alt = self.alt_generation not in (None, terminal.alt_generation)
+        left_alt = self.alt_generation not in (None, alt_generation)
         full = self.size + len(data) > _CLIENT_LIMIT or len(self.queue) >= _CLIENT_CHUNKS
         if left_alt or full:
             # It has never seen the normal screen that is shown now, or it reads too slowly.
             self.stale = True
-            self._drop()
-        else:
+            self.queue.clear()
+            self.size = 0
+        elif data:
             self.queue.append(memoryview(data))
             self.size += len(data)
         self.changed.notify_all()
         return not self.stale
 
-    def _drop(self) -> None:
-        """Drop what waits, but a redraw that is being read: with a flood it would never end."""
-        keep = 1 if self._redrawing and self.queue else 0
-        while len(self.queue) > keep:
-            self.queue.pop()
-        self.size = 0
-
-    def _redraw(self, terminal: Recording) -> bool:
-        """Queue what the terminal shows; return whether the program has to paint it.
-
-        Requires holding the lock.
-        """
-        snapshot = terminal.snapshot()
-        repaint = snapshot.in_alt and (snapshot.lost or self.repaint) and not self.read_only
-        self.stale = self.repaint = False
-        self.alt_generation = snapshot.alt_generation if snapshot.in_alt else None
-        self.queue.append(memoryview(redraw(snapshot)))
-        self._redrawing = True
-        return repaint
-
-    def end(self, terminal: Recording | None) -> None:
+    def end(self, recording: Recording | None) -> None:
         """The command has ended; requires holding the session's lock."""
-        if self.stale and terminal is not None:
-            self._drop()
-            # The last there is, so it may well stand behind one that is being read.
-            self._redraw(terminal)
+        if self.stale and recording is not None:
+            self._last = recording.snapshot()
         self.changed.notify_all()
 
     def read(self, buffer: memoryview) -> int:
         """Block until there is output; store it and return how much, 0 at the end."""
+        while not self._redraw:
+            if not self._painted:
+                self._painted = True
+                # Whatever the program paints from now on is on its way to here.
+                self._session._repaint()
+            taken = self._take(buffer)
+            if isinstance(taken, int):
+                return taken
+            self._make_redraw(taken)
+        if not self.attached:
+            return 0
+        piece = self._redraw[: len(buffer)]
+        self._redraw = self._redraw[len(piece) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def _take(self, buffer: memoryview) -> int | Snapshot:
+        """Block until there is output, and store it, or return what is to be redrawn before."""
         session = self._session
-        repaint = False
         with session._lock:
             while not self.queue:
                 if not self.attached:
                     return 0
-                if self.stale and session._terminal is not None:
-                    repaint = self._redraw(session._terminal)
-                elif session._state is State.DONE:
+                if snapshot := self._take_snapshot():
+                    return snapshot
+                if session._state is State.DONE:
                     return 0
-                else:
-                    self.changed.wait()
+                self.changed.wait()
             done = 0
             while done < len(buffer) and self.queue:
                 chunk = self.queue[0]
                 piece = chunk[: len(buffer) - done]
                 buffer[done : done + len(piece)] = piece
                 done += len(piece)
-                if not self._redrawing:
-                    self.size -= len(piece)
                 if len(piece) < len(chunk):
                     self.queue[0] = chunk[len(piece) :]
                 else:
                     self.queue.popleft()
-                    self._redrawing = False
-        if repaint:
-            # After the redraw: from here on, whatever the program paints is on its way to here.
-            session._repaint()
-        return done
+            self.size -= done
+            return done
+
+    def _take_snapshot(self) -> Snapshot | None:
+        """Return what this client is to be redrawn from, if it is; its queue begins after that.
+
+        Requires holding the lock.
+        """
+        session = self._session
+        assert session._lock.locked()
+        if not self.stale:
+            return None
+        snapshot, self._last = self._last, None
+        if snapshot is None and session._recording is not None:
+            snapshot = session._recording.snapshot()
+        if snapshot is None:
+            return None
+        self.stale = False
+        self.alt_generation = snapshot.alt_generation if snapshot.in_alt else None
+        # What the filter holds back comes whole later, or not at all.
+        self._too_early = 0 if self.raw else session._held_back
+        return snapshot
+
+    def _make_redraw(self, snapshot: Snapshot) -> None:
+        """Make the redraw, which takes a while: without the lock."""
+        session = self._session
+        with session._lock:
+            repaint, self.repaint = self.repaint, False
+        make: Callable[[Snapshot], bytes] = redraw
+        for _ in range(2):
+            if self._too_early:
+                snapshot = snapshot.without_last(self._too_early)
+            try:
+                self._redraw = memoryview(make(snapshot))
+                lost = snapshot.lost
+            except Exception as error:
+                # Live output, which follows, is better than none.
+                lost = True
+                reason = f"internal error in a redraw: {type(error).__name__}"
+                log_event(logging.ERROR, "failure", id=session.command.id, reason=reason)
+                log.debug("internal error in a redraw", exc_info=True)
+            # The program is to paint what is not known, and what another size has changed.
+            self._painted = self.read_only or not (snapshot.in_alt and (lost or repaint))
+            with session._lock:
+                # What came meanwhile may be more than waits for one client. Once more, and in the
+                # way whose time is bounded; if that is too slow as well, then after it was read.
+                again = self._take_snapshot()
+            if again is None:
+                break
+            snapshot, make = again, replay
 
     def resize(self, rows: int, cols: int) -> None:
         Resize(rows, cols)  # raises what is wrong with them

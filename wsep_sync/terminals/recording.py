@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from .modes import State
@@ -250,6 +250,25 @@ class Snapshot:
     def in_alt(self) -> bool:
         """Whether the alternate screen is shown."""
         return self.alternate is not None
+
+    def last(self, count: int) -> bytes:
+        """Return the newest bytes of the screen that is shown: so many, if there are, or more."""
+        pieces = [self.held]
+        for piece in reversed((self.alternate or self.normal).pieces):
+            if count <= 0:
+                break
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(reversed(pieces))
+
+    def without_last(self, count: int) -> Snapshot:
+        """Return what it was before the newest bytes came: so many, of one sequence."""
+        screen = self.alternate or self.normal
+        data = screen.data + self.held
+        screen = replace(screen, pieces=(data[: len(data) - count],))
+        if self.alternate is None:
+            return replace(self, held=b"", normal=screen)
+        return replace(self, held=b"", alternate=screen)
 
     @cached_property
     def known_alternate(self) -> tuple[State, bytes] | None:
