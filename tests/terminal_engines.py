@@ -1,8 +1,13 @@
-"""The ways in which a recording becomes a redraw, with one face, for tests of what they show."""
+"""Both ways in which a recording becomes a redraw, with one face, for tests of what they show."""
 
 from __future__ import annotations
 
-from wsep_sync.terminals import Recording, replay
+import contextlib
+from collections.abc import Iterator
+
+from helpers import SECONDS, eventually
+
+from wsep_sync.terminals import Recording, Snapshot, emulated, replay
 from wsep_sync.terminals.answers import replies
 
 
@@ -16,4 +21,31 @@ class Replayed(Recording):
         return replies(self.snapshot(), data)
 
 
-ENGINES = {"replay": Replayed}
+class Emulated(Replayed):
+    """A recording that the helper draws. There must be one: see :func:`helper`."""
+
+    def redraw(self) -> bytes:
+        return emulate(self.snapshot())
+
+
+def emulate(snapshot: Snapshot) -> bytes:
+    redraw = emulated.ask(snapshot)
+    assert redraw is not None, "the helper has not answered"
+    return redraw
+
+
+@contextlib.contextmanager
+def helper() -> Iterator[None]:
+    """Have a helper that is ready, and is waited for as long as a loaded machine may take."""
+    patience, emulated.PATIENCE = emulated.PATIENCE, SECONDS
+    try:
+        with emulated.hold():
+            emulated.prepare()
+            empty = Recording(2, 2).snapshot()
+            eventually(lambda: emulated.ask(empty) is not None, "the helper is ready")
+            yield
+    finally:
+        emulated.PATIENCE = patience
+
+
+ENGINES = {"replay": Replayed, "emulated": Emulated}

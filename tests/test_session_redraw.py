@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from helpers import RawClient, eventually
 from session_clients import BASH_ENV, Client, Hub, attach_message, hub, plain, session
+from terminal_engines import emulate, helper
 from terminal_judges import JUDGES, LEFT_OVER, Shown, answers_and_bells, assert_same
 
 from wsep_sync import Command, LocalExecer, Process
@@ -24,7 +25,7 @@ from wsep_sync.terminals import replay
 
 pytestmark = pytest.mark.thorough
 
-ENGINES = {"replay": replay}
+ENGINES = {"replay": replay, "emulated": emulate}
 
 # Writes what is typed, and nothing else: so a test says byte by byte what a program prints.
 RAW_CAT = ("sh", "-c", "stty raw -echo; echo ready; exec cat")
@@ -67,7 +68,7 @@ class Judge:
 
 
 @pytest.fixture(
-    params=[("replay", "pyte"), ("replay", "ghostty")],
+    params=[("replay", "pyte"), ("replay", "ghostty"), ("emulated", "pyte")],
     ids="-".join,
 )
 def judge(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Judge:
@@ -82,6 +83,12 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """Choose an engine, where what a client gets is looked at without a judge."""
     monkeypatch.setattr(session_module, "redraw", ENGINES[request.param])
     return str(request.param)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _helper() -> Iterator[None]:
+    with helper():
+        yield
 
 
 @pytest.fixture

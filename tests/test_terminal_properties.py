@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from terminal_engines import Replayed
+from terminal_engines import Emulated, Replayed, helper
 from terminal_judges import JUDGES, LEFT_OVER, answers_and_bells, assert_same
 
 from wsep_sync.terminals import recording as recording_module
@@ -18,6 +18,13 @@ from wsep_sync.terminals import recording as recording_module
 pytestmark = pytest.mark.thorough
 
 ROWS, COLUMNS = 6, 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _helper() -> Iterator[None]:
+    with helper():
+        yield
+
 
 row, column = st.integers(1, ROWS), st.integers(1, COLUMNS)
 count = st.integers(1, 7)
@@ -149,6 +156,18 @@ def test_replay_judged_by_ghostty(stream, fractions, where) -> None:
 @given(streams(screen), cuts, st.floats(0, 1))
 def test_replay_judged_by_pyte(stream, fractions, where) -> None:
     compare(Replayed, "pyte", stream, fractions, where)
+
+
+@bounded
+@given(streams(screen_for_ghostty), cuts, st.floats(0, 1))
+def test_emulated_judged_by_ghostty(stream, fractions, where) -> None:
+    compare(Emulated, "ghostty", stream, fractions, where)
+
+
+@bounded
+@given(streams(screen), cuts, st.floats(0, 1))
+def test_emulated_judged_by_pyte(stream, fractions, where) -> None:
+    compare(Emulated, "pyte", stream, fractions, where)
 
 
 openings = [b"\x1b", b"\x1b[", b"\x1b]", b"\x1bP", b"\x1b_", b"\xc2", b"\xe2\x94", b"[", b"]"]

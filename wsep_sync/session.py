@@ -39,7 +39,7 @@ from .errors import ExitError, SessionClosed, StartError, WsepError, copy_error,
 from .log import log, log_event
 from .messages import Command, Resize
 from .process import Execer, Process
-from .terminals import Recording, Snapshot, redraw, replay
+from .terminals import Recording, Snapshot, hold, prepare, redraw, replay
 from .terminals.answers import QueryFilter, asks, replies
 from .threads import start_thread
 
@@ -698,15 +698,9 @@ class Session:
         process = self._process
         if process is None:
             return  # it could not be started
-        while True:
-            try:
-                process.wait(min(self._time_left(), _LONGEST_WAIT))
-                break
-            except TimeoutError:
-                self._expire(process)
-            except WsepError as error:
-                self._error = copy_error(error)
-                break
+        # It is gone before the session is.
+        with hold():
+            self._wait_for_end(process)
         # The terminal may be held open by a job that was left in the background. Without its
         # shell, that is no session any more: what is there is read, and no more waited for.
         with self._lock:  # so that nobody writes, or begins to
@@ -715,6 +709,17 @@ class Session:
         reader.join()
         streams.close_quietly(process.stdin)
         self._finish()
+
+    def _wait_for_end(self, process: Process) -> None:
+        while True:
+            try:
+                process.wait(min(self._time_left(), _LONGEST_WAIT))
+                return
+            except TimeoutError:
+                self._expire(process)
+            except WsepError as error:
+                self._error = copy_error(error)
+                return
 
     def _log_end(self) -> None:
         status = self._error if isinstance(self._error, ExitError) else None
@@ -1011,7 +1016,10 @@ class _Client(Process):
             self.queue.clear()
             self.changed.notify_all()
             session._input_changed.notify_all()
+            goes_on = session._state is State.READY
         session._tell_size()
+        if goes_on:
+            prepare()  # for who comes back
 
     def hang_up(self) -> None:
         self.close()

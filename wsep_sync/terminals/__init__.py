@@ -7,15 +7,19 @@ its screen is the one of a terminal that was there all the time.
 
 from __future__ import annotations
 
+from .emulated import ask, hold, prepare
 from .recording import Recording, Snapshot
 from .replay import replay
 
-__all__ = ["Recording", "Snapshot", "redraw", "replay"]
+__all__ = ["Recording", "Snapshot", "hold", "prepare", "redraw", "replay"]
 
 
 def redraw(snapshot: Snapshot) -> bytes:
     """Return bytes that make a terminal of the snapshot's size, in any state, show what it shows.
 
-    Safe from any thread; what a program wrote never makes it raise.
+    By the emulator, if there is one and it answers in time, or else by replay. Blocks for 0.2
+    seconds at most for the one, and as long as it takes to look at a megabyte for the other. Safe
+    from any thread; what a program wrote never makes it raise.
     """
-    return replay(snapshot)
+    drawn = ask(snapshot)
+    return replay(snapshot) if drawn is None else drawn

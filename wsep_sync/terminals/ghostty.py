@@ -1,0 +1,441 @@
+"""What a terminal shows after some output, by emulating one with pyghostty: :class:`Emulator`.
+
+This is the door to pyghostty, a native library that may abort its process, or take up time and
+memory: nothing but the helper (:mod:`.helper`) may import it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyghostty
+
+from .replay import CLEAR, RESET_PEN, quiet_partial, reset_bytes
+from .sequences import LONGEST_OSC, SET_LAST, SGR, osc_bytes, widths, without_c1, without_controls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Emulator"]
+
+# How many of the last rows are looked at cell by cell, which takes up to 0.3 ms for each.
+MENDED_ROWS = 300
+_SCROLLBACK = 2 * 1024 * 1024  # bytes in its own cells; about 2,000 lines of 80 columns
+# The longest unfinished sequence that is passed on, in bytes: more than is ever recorded.
+_LONGEST_PARTIAL = 4 * 1024 * 1024
+# Modes which Ghostty has on from the start and xterm has off.
+_UNUSUAL_DEFAULTS = (1007,)
+# The screen, the cursor, the keypad and drawing are cared for apart from other modes; 3 and 40
+# belong to switching the width, which clears the screen.
+_SKIPPED_MODES = frozenset((3, 6, 12, 40, 47, 66, 69, 1047, 1048, 1049, 2026, *SET_LAST))
+_PREFIX = re.compile(
+    rb"(?P<modes>(?:\x1b\[\??\d+[hl])*)(?P<tabs>\x1b\[3g(?:\x1b\[\d+G\x1bH)*)\x1b\[H"
+)
+# A style that shows on a blank.
+_BLEEDS = re.compile(rb"\x1b\[(?:4(?:m|:|8[;:])|[79]m|21m|53m)")
+_TOKENS = re.compile("\x1b\\[[0-9;:]*m|.", re.DOTALL)
+_MODE = re.compile(rb"\x1b\[(\??)(\d+)([hl])")
+_MARGINS = re.compile(rb"\x1b\[(\d+);(\d+)([rs])")
+_CURSOR = re.compile(rb"\x1b\[(\d+);(\d+)H")
+_ASCII = re.compile(rb"\x1b[()*+]B")
+
+
+class _Dump(NamedTuple):
+    """What Ghostty's formatter writes about a terminal, taken apart."""
+
+    modes: bytes
+    tabs: bytes
+    content: bytes
+    keyboard: bytes  # modifyOtherKeys
+    margins: bytes
+    cursor: bytes  # position, attributes, charsets, link
+
+
+class Emulator:
+    """A terminal of pyghostty, without a display: it is fed, and tells what it shows.
+
+    What Ghostty doesn't tell or do: images, the protected attribute (DECSCA) of cells; DECSTR
+    doesn't reset modes. The attributes of a cell that a wide character left free at the end of a
+    row are not restored. In scrollback far back a background or an underline may go on over blanks
+    after it.
+    """
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._rows, self._columns = rows, columns
+        self._links = False  # whether there may be any
+        self._ffi = ffi = pyghostty.ffi
+        self._lib = pyghostty.lib
+        # pyghostty's own limit on lines makes Ghostty eight times slower: bound the bytes instead.
+        self._terminal = pyghostty.Terminal(columns, rows, scrollback=10**9)
+        self._handle = self._terminal._t[0]
+        self._set("SCROLLBACK_MAX_BYTES", ffi.new("size_t *", _SCROLLBACK))
+        self._set("CONTINUATION_MAX_BYTES", ffi.new("size_t *", _LONGEST_PARTIAL))
+        for mode in _UNUSUAL_DEFAULTS:
+            default = ffi.new("GhosttyTerminalModeConfig *")
+            default.mode, default.value = mode, False
+            self._set("MODE_DEFAULT", default)
+
+    def _set(self, option: str, value: Any) -> None:
+        lib = self._lib
+        key = getattr(lib, f"GHOSTTY_TERMINAL_OPT_{option}")
+        self._check(lib.ghostty_terminal_set(self._handle, key, value))
+
+    def _get(self, terminal: Any, data: str, ctype: str) -> Any:
+        # Ghostty writes as many bytes as its own type has: a wrong `ctype` corrupts memory.
+        value = self._ffi.new(f"{ctype} *")
+        key = getattr(self._lib, f"GHOSTTY_TERMINAL_DATA_{data}")
+        self._check(self._lib.ghostty_terminal_get(terminal, key, value))
+        return value[0]
+
+    def _check(self, result: int) -> None:
+        if result != self._lib.GHOSTTY_SUCCESS:
+            raise RuntimeError(f"libghostty-vt failed with {result}")
+
+    def feed(self, data: bytes) -> None:
+        """Take output of a program."""
+        self._links = self._links or b"\x1b]8;" in data
+        self._lib.ghostty_terminal_vt_write(self._handle, data, len(data))
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._terminal.close()
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the size."""
+        self._rows, self._columns = rows, columns
+        self._terminal.resize(columns, rows)
+
+    def redraw(self) -> bytes:
+        """Return bytes that make a terminal of this size, in any state, show what this one shows.
+
+        Raises:
+            RuntimeError: Ghostty cannot tell.
+        """
+        dump = self._dump(self._handle)
+        parts = [reset_bytes(self._columns)]
+        screen = self._get(self._handle, "ACTIVE_SCREEN", "GhosttyTerminalScreen")
+        if screen != self._lib.GHOSTTY_TERMINAL_SCREEN_PRIMARY:
+            entered = next((n for n in (1049, 1047, 47) if self._mode(self._handle, n)), 1049)
+            parts += [b"\x1b[?%dh\x1b[<99u" % entered, CLEAR]
+        parts += [self._colours(), dump.tabs, b"\x1b[H", self._rows_bytes(dump.content)]
+        parts.append(b"\x1b[?69h" if self._mode(self._handle, 69) else b"")
+        parts += [dump.margins, dump.keyboard, *self._from_copy(dump.margins)]
+        parts.append(_cursor_bytes(dump, self._mode(self._handle, 6)))
+        modes = _MODE.finditer(dump.modes)
+        parts += [m[0] for m in modes if not m[1] or int(m[2]) not in _SKIPPED_MODES]
+        # As programs write it, and as terminals without mode 66 know it.
+        parts.append(b"\x1b=" if self._mode(self._handle, 66) else b"")
+        parts += [self._cursor_style(), *self._texts()]
+        parts += [b"\x1b[?%dh" % n for n in SET_LAST if self._mode(self._handle, n)]
+        parts.append(quiet_partial(self._continuation()))
+        return b"".join(parts)
+
+    def _dump(self, terminal: Any) -> _Dump:
+        options = self._format_options()
+        content = self._format(terminal, options)
+        for extra in ("modes", "scrolling_region", "tabstops", "keyboard"):
+            setattr(options.extra, extra, True)
+        for extra in ("cursor", "style", "hyperlink", "protection", "charsets"):
+            setattr(options.extra.screen, extra, True)
+        everything = self._format(terminal, options)
+        prefix = _PREFIX.match(everything)
+        if prefix is None or not everything.startswith(content, prefix.end()):
+            raise RuntimeError("libghostty-vt's formatter writes in another order than expected")
+        suffix = everything[prefix.end() + len(content) :]
+        cursor = _CURSOR.search(suffix)
+        if cursor is None:
+            raise RuntimeError("libghostty-vt's formatter writes no cursor")
+        between = suffix[: cursor.start()]
+        return _Dump(
+            modes=prefix["modes"],
+            tabs=prefix["tabs"],
+            content=content,
+            keyboard=_MARGINS.sub(b"", between),
+            margins=b"".join(m[0] for m in _MARGINS.finditer(between)),
+            # ASCII is what the charsets are already: whether it was designated makes no difference.
+            cursor=_ASCII.sub(b"", without_c1(suffix[cursor.start() :])),
+        )
+
+    def _format_options(self) -> Any:
+        ffi = self._ffi
+        options = ffi.new("GhosttyFormatterTerminalOptions *")
+        options.size = ffi.sizeof("GhosttyFormatterTerminalOptions")
+        options.extra.size = ffi.sizeof("GhosttyFormatterTerminalExtra")
+        options.extra.screen.size = ffi.sizeof("GhosttyFormatterScreenExtra")
+        options.emit = self._lib.GHOSTTY_FORMATTER_FORMAT_VT
+        return options
+
+    def _format(self, terminal: Any, options: Any) -> bytes:
+        ffi, lib = self._ffi, self._lib
+        formatter = ffi.new("GhosttyFormatter *")
+        self._check(lib.ghostty_formatter_terminal_new(ffi.NULL, formatter, terminal, options[0]))
+        try:
+            return self._allocated(
+                lambda text, size: lib.ghostty_formatter_format_alloc(
+                    formatter[0], ffi.NULL, text, size
+                )
+            )
+        finally:
+            lib.ghostty_formatter_free(formatter[0])
+
+    def _allocated(self, call: Callable[[Any, Any], int]) -> bytes:
+        """Return what `call` has Ghostty allocate."""
+        text, size = self._ffi.new("uint8_t **"), self._ffi.new("size_t *")
+        self._check(call(text, size))
+        try:
+            return bytes(self._ffi.buffer(text[0], size[0])) if size[0] else b""
+        finally:
+            self._lib.ghostty_free(self._ffi.NULL, text[0], size[0])
+
+    def _rows_bytes(self, content: bytes) -> bytes:
+        """Return scrollback and screen as the formatter wrote it, with its omissions mended.
+
+        It leaves out blank rows at the end, which keep the others in their places; the background
+        of rows without text; and the end of a style before cells in which nothing was printed.
+        """
+        total = self._get(self._handle, "TOTAL_ROWS", "size_t")
+        rows = content.split(b"\r\n")
+        rows += [b""] * (total - len(rows))
+        for y in range(max(total - max(MENDED_ROWS, self._rows), 0), total):
+            style = _BLEEDS.search(rows[y])
+            if (
+                (not rows[y] and not self._untouched(y))
+                or (style and rows[y].find(b" ", style.end()) >= 0)
+                or (self._links and self._has_links(y))
+            ):
+                rows[y] = self._mended(y, rows[y])
+        parts = []
+        for y, row in enumerate(rows[:-1]):
+            parts.append(row)
+            # Lines that were wrapped are in one piece again, and wrapped by the client.
+            # (A row without text can't be wrapped into.)
+            if len(row) < self._columns or not rows[y + 1] or not self._wraps(y, row):
+                parts.append(b"\r\n")
+        return without_c1(b"".join([*parts, rows[-1]]))
+
+    def _mended(self, y: int, row: bytes) -> bytes:
+        """Return a row with the right style in cells in which nothing was printed."""
+        ffi, lib = self._ffi, self._lib
+        ref = self._terminal.ref(0, y, "screen")
+        cell = ffi.new("GhosttyCell *")
+        tag, wide = ffi.new("GhosttyCellContentTag *"), ffi.new("GhosttyCellWide *")
+        has_text, has_link, more = ffi.new("bool *"), ffi.new("bool *"), ffi.new("size_t *")
+        index, rgb = ffi.new("GhosttyColorPaletteIndex *"), ffi.new("GhosttyColorRgb *")
+
+        def get(key: int, value: Any) -> Any:
+            self._check(lib.ghostty_cell_get(cell[0], key, value))
+            return value[0]
+
+        out: list[str] = []
+        style = current = link = ""
+        tokens = iter(_TOKENS.findall(row.decode(errors="replace")))
+        ref.x = 0
+        # A row without text has no tokens: then its cells alone tell its length.
+        while ref.x < self._columns:
+            token = next(tokens, "") if row else " "
+            if not token:
+                break
+            if token.startswith("\x1b"):
+                style = "" if token == "\x1b[0m" else style + token
+                continue
+            self._check(lib.ghostty_grid_ref_cell(ref, cell))
+            wanted, width, wanted_link = style, 1, ""
+            if not cell[0]:
+                wanted = ""  # never touched
+            elif self._links and get(lib.GHOSTTY_CELL_DATA_HAS_HYPERLINK, has_link):
+                wanted_link = self._link(ref)
+            if cell[0] and get(lib.GHOSTTY_CELL_DATA_HAS_TEXT, has_text):
+                if get(lib.GHOSTTY_CELL_DATA_WIDE, wide) == lib.GHOSTTY_CELL_WIDE_WIDE:
+                    width = 2
+                if (
+                    get(lib.GHOSTTY_CELL_DATA_CONTENT_TAG, tag)
+                    != lib.GHOSTTY_CELL_CONTENT_CODEPOINT
+                ):
+                    # All code points of a grapheme are in one cell.
+                    lib.ghostty_grid_ref_graphemes(ref, ffi.NULL, 0, more)
+                    token += "".join(next(tokens, "") for _ in range(more[0] - 1))
+            elif cell[0]:
+                wanted = ""
+                kind = get(lib.GHOSTTY_CELL_DATA_CONTENT_TAG, tag)
+                if kind == lib.GHOSTTY_CELL_CONTENT_BG_COLOR_PALETTE:
+                    wanted = f"\x1b[48;5;{get(lib.GHOSTTY_CELL_DATA_COLOR_PALETTE, index)}m"
+                elif kind == lib.GHOSTTY_CELL_CONTENT_BG_COLOR_RGB:
+                    colour = get(lib.GHOSTTY_CELL_DATA_COLOR_RGB, rgb)
+                    wanted = f"\x1b[48;2;{colour.r};{colour.g};{colour.b}m"
+            if wanted != current:
+                out.append("\x1b[0m" + wanted)
+                current = wanted
+            if wanted_link != link:
+                out.append(f"\x1b]8;;{wanted_link}\x1b\\")
+                link = wanted_link
+            out.append(token)
+            ref.x += width
+        if current:
+            out.append("\x1b[0m")
+        if link:
+            out.append("\x1b]8;;\x1b\\")
+        mended = "".join(out)
+        return (mended if row else mended.rstrip(" ")).encode()
+
+    def _untouched(self, y: int) -> bool:
+        ref, cell = self._terminal.ref(0, y, "screen"), self._ffi.new("GhosttyCell *")
+        cell_at = self._lib.ghostty_grid_ref_cell
+        for x in range(self._columns):
+            ref.x = x
+            self._check(cell_at(ref, cell))
+            if cell[0]:
+                return False
+        return True
+
+    def _has_links(self, y: int) -> bool:
+        row, flag = self._ffi.new("GhosttyRow *"), self._ffi.new("bool *")
+        ref = self._terminal.ref(0, y, "screen")
+        self._check(self._lib.ghostty_grid_ref_row(ref, row))
+        self._check(self._lib.ghostty_row_get(row[0], self._lib.GHOSTTY_ROW_DATA_HYPERLINK, flag))
+        return bool(flag[0])
+
+    def _link(self, ref: Any) -> str:
+        """Return where the cell leads; Ghostty does not tell the link's own id."""
+        ffi, lib = self._ffi, self._lib
+        buffer, size = ffi.new("uint8_t[]", LONGEST_OSC), ffi.new("size_t *")
+        result = lib.ghostty_grid_ref_hyperlink_uri(ref, buffer, LONGEST_OSC, size)
+        if result != lib.GHOSTTY_SUCCESS:  # longer than anybody needs
+            return ""
+        return without_controls(bytes(ffi.buffer(buffer, size[0]))).decode()
+
+    def _wraps(self, y: int, row: bytes) -> bool:
+        """Whether a row is full and goes on in the next one."""
+        # One less where a wide character didn't fit any more.
+        if sum(widths(SGR.sub(b"", row))) < self._columns - 1:
+            return False
+        ffi, lib = self._ffi, self._lib
+        grid_row, flag = ffi.new("GhosttyRow *"), ffi.new("bool *")
+        for i, key in (
+            (y, lib.GHOSTTY_ROW_DATA_WRAP),
+            (y + 1, lib.GHOSTTY_ROW_DATA_WRAP_CONTINUATION),
+        ):
+            self._check(lib.ghostty_grid_ref_row(self._terminal.ref(0, i, "screen"), grid_row))
+            self._check(lib.ghostty_row_get(grid_row[0], key, flag))
+            if not flag[0]:
+                return False
+        return True
+
+    def _from_copy(self, margins: bytes) -> list[bytes]:
+        """Return the saved cursor and the stack of keyboard flags.
+
+        Ghostty tells neither, but a copy of the terminal can restore the one and pop the other.
+        """
+        ffi, lib = self._ffi, self._lib
+        snapshot = self._allocated(
+            lambda text, size: lib.ghostty_snapshot_encode_alloc(self._handle, ffi.NULL, text, size)
+        )
+        decoder = ffi.new("GhosttySnapshotDecoder *")
+        self._check(
+            lib.ghostty_snapshot_decoder_new_buf(ffi.NULL, decoder, snapshot, len(snapshot))
+        )
+        copy = ffi.new("GhosttyTerminal *", ffi.NULL)
+        try:
+            # Ready is the screen without its scrollback.
+            self._check(lib.ghostty_snapshot_decoder_ready(decoder[0], copy))
+            flags = []
+            lib.ghostty_terminal_vt_write(copy[0], b"\x18", 1)
+            for _ in range(16):
+                flags.append(self._get(copy[0], "KITTY_KEYBOARD_FLAGS", "uint8_t"))
+                lib.ghostty_terminal_vt_write(copy[0], b"\x1b[<u", 4)
+            while flags and flags[-1] == 0:
+                flags.pop()
+            lib.ghostty_terminal_vt_write(copy[0], b"\x1b8", 2)
+            saved = self._dump(copy[0])
+            origin = self._mode(copy[0], 6)
+        finally:
+            if copy[0] != ffi.NULL:
+                lib.ghostty_terminal_free(copy[0])
+            lib.ghostty_snapshot_decoder_free(decoder[0])
+        parts = [b"\x1b[>%du" % n for n in reversed(flags)]
+        if origin or saved.cursor != b"\x1b[1;1H\x1b[0m":
+            parts += [_cursor_bytes(saved._replace(margins=margins), origin), b"\x1b7"]
+            parts += [b"\x1b[?6l", RESET_PEN]
+        return parts
+
+    def _mode(self, terminal: Any, number: int) -> bool:
+        mode = self._ffi.new("GhosttyTerminalModeConfig *")
+        mode.mode = number
+        key = self._lib.GHOSTTY_TERMINAL_DATA_MODE
+        self._check(self._lib.ghostty_terminal_get(terminal, key, mode))
+        return bool(mode.value)
+
+    def _cursor_style(self) -> bytes:
+        ffi, lib = self._ffi, self._lib
+        state = ffi.new("GhosttyRenderState *")
+        self._check(lib.ghostty_render_state_new(ffi.NULL, state))
+        try:
+            self._check(lib.ghostty_render_state_update(state[0], self._handle))
+            style = ffi.new("GhosttyRenderStateCursorVisualStyle *")
+            blinking = ffi.new("bool *")
+            key = lib.GHOSTTY_RENDER_STATE_DATA_CURSOR_VISUAL_STYLE
+            self._check(lib.ghostty_render_state_get(state[0], key, style))
+            key = lib.GHOSTTY_RENDER_STATE_DATA_CURSOR_BLINKING
+            self._check(lib.ghostty_render_state_get(state[0], key, blinking))
+            steady = {
+                lib.GHOSTTY_RENDER_STATE_CURSOR_VISUAL_STYLE_UNDERLINE: 4,
+                lib.GHOSTTY_RENDER_STATE_CURSOR_VISUAL_STYLE_BAR: 6,
+            }.get(style[0], 2)
+        finally:
+            lib.ghostty_render_state_free(state[0])
+        if steady == 2 and not blinking[0]:
+            return b""  # the default
+        return b"\x1b[%d q" % (steady - bool(blinking[0]))
+
+    def _colours(self) -> bytes:
+        ffi, lib = self._ffi, self._lib
+        parts = []
+        palette = ffi.new("GhosttyColorRgb[256]")
+        default = ffi.new("GhosttyColorRgb[256]")
+        for data, colours in (("PALETTE", palette), ("PALETTE_DEFAULT", default)):
+            key = getattr(lib, f"GHOSTTY_TERMINAL_DATA_COLOR_{data}")
+            self._check(lib.ghostty_terminal_get(self._handle, key, colours))
+        if bytes(ffi.buffer(palette)) != bytes(ffi.buffer(default)):
+            for i in range(256):
+                rgb = _rgb(palette[i])
+                if rgb != _rgb(default[i]):
+                    parts.append(osc_bytes(b"4;%d;" % i + rgb))
+        for number, name in ((10, "FOREGROUND"), (11, "BACKGROUND"), (12, "CURSOR")):
+            colour = ffi.new("GhosttyColorRgb *")
+            key = getattr(lib, f"GHOSTTY_TERMINAL_DATA_COLOR_{name}")
+            # It has no value until the program sets one.
+            if lib.ghostty_terminal_get(self._handle, key, colour) == lib.GHOSTTY_SUCCESS:
+                parts.append(osc_bytes(b"%d;" % number + _rgb(colour)))
+        return b"".join(parts)
+
+    def _texts(self) -> list[bytes]:
+        texts = []
+        for data in ("TITLE", "PWD"):
+            text = self._get(self._handle, data, "GhosttyString")
+            value = bytes(self._ffi.buffer(text.ptr, text.len)) if text.len else b""
+            texts.append(without_controls(value.split(b"\0")[0]))
+        title, directory = texts
+        return [osc_bytes(b"7;" + directory) if directory else b"", osc_bytes(b"0;" + title)]
+
+    def _continuation(self) -> bytes:
+        return self._allocated(
+            lambda text, size: self._lib.ghostty_terminal_continuation_alloc(
+                self._handle, self._ffi.NULL, text, size
+            )
+        )
+
+
+def _cursor_bytes(dump: _Dump, origin: bool) -> bytes:
+    """Return what brings the cursor to its place, which in origin mode counts from the margins."""
+    if not origin:
+        return dump.cursor
+    first = {m[3]: int(m[1]) for m in _MARGINS.finditer(dump.margins)}
+    position = _CURSOR.match(dump.cursor)
+    assert position is not None
+    row = int(position[1]) - first.get(b"r", 1) + 1
+    column = int(position[2]) - first.get(b"s", 1) + 1
+    return b"\x1b[?6h\x1b[%d;%dH" % (row, column) + dump.cursor[position.end() :]
+
+
+def _rgb(colour: Any) -> bytes:
+    return b"rgb:%02x/%02x/%02x" % (colour.r, colour.g, colour.b)
