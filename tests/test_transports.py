@@ -1199,8 +1199,7 @@ def test_a_refusal_whose_body_is_of_another_length(length: int) -> None:
         _,
     ):
         error = connect_error(url)
-    assert error.status in (403, None)  # None: the end came too early
-    assert (error.status is None) == (length > 3)
+    assert error.status == 403  # though the end may come too early
 
 
 def test_an_answer_that_comes_byte_by_byte() -> None:
@@ -1261,7 +1260,7 @@ UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection
 )
 def test_a_server_that_answers_something_else(answer: bytes) -> None:
     with answering(answer) as (url, _):
-        assert connect_error(url).status in (None, 101, 200)
+        assert connect_error(url).status in (None, 101, 200, 302)
 
 
 def test_a_port_that_speaks_no_tls() -> None:

@@ -579,7 +579,7 @@ class _Connection:
         assert self._command is not None
         if not (self._command.stdin or self._command.tty):
             raise ProtocolError("read stdin: stdin is not enabled for this command")
-        if len(body):
+        if len(body) and not self._finished:
             self._received += len(body)
             self._queue_input(body)
 
@@ -590,6 +590,8 @@ class _Connection:
         while not self._stdin.put(item):
             # The command does not read, and this client sends on. Nothing more is received until
             # it does; but the end of the connection must not wait for that.
+            if self._finished:
+                return  # something that it has left behind holds its input
             if self._failure is not None or self._transport.hung_up():
                 raise TransportClosed(1006, "the client has gone")
         if self._stdin.waits and not self._stdin_has_thread:

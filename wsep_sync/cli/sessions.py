@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConnectError
 from .client import Target, target
 from .console import complain, one_line
 from .signals import Signals
 
+if TYPE_CHECKING:
+    from ..transports.websocket_client import Handshake
+
 __all__ = ["kill", "sessions"]
+
+# Bytes that an answer may have. A server's own lists are shorter.
+_MAX_ANSWER = 1 << 24
 
 
 def sessions(arguments: argparse.Namespace, signals: Signals) -> int:
@@ -24,20 +32,23 @@ def sessions(arguments: argparse.Namespace, signals: Signals) -> int:
 
     try:
         lines = [
-            (
-                info["id"],
-                info["pid"],
-                f"{info['rows']}x{info['cols']}",
-                f"{info['clients']} attached",
-                shlex.join(info["command"]),
-            )
+            [
+                one_line(column)
+                for column in (
+                    info["id"],
+                    info["pid"],
+                    f"{info['rows']}x{info['cols']}",
+                    f"{info['clients']} attached",
+                    shlex.join(info["command"]),
+                )
+            ]
             for info in json.loads(body)
         ]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         complain(f"{arguments.url}: the server's answer is no list of sessions")
         return 1
     for line in lines:
-        print(*map(one_line, line), sep="\t")
+        print(*line, sep="\t")
     return 0
 
 
@@ -63,32 +74,62 @@ def _request(
         return signals.wait_for_call(lambda: _http(server, method, path, session_id))
 
 
+class _Socket(io.RawIOBase):
+    """A connection as http.client sees it, with one deadline and a bound for all that it reads."""
+
+    def __init__(self, handshake: Handshake) -> None:
+        self._handshake = handshake
+
+    def sendall(self, data: bytes) -> None:
+        self._handshake.send(data)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Socket(self._handshake))
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._handshake.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 def _http(server: Target, method: str, path: str, session_id: str) -> tuple[int, str]:
     import http.client
     from urllib.parse import urlsplit
 
     from ..remote import session_headers
+    from ..transports.websocket_client import Handshake
 
     url, timeout = server.url, server.timeout
     headers = session_headers(session_id)
     if server.token is not None:
         headers["Authorization"] = f"Bearer {server.token}"
-    connection: http.client.HTTPConnection
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ValueError("not a WebSocket URL (ws://HOST:PORT or wss://HOST:PORT)")
-        if parts.scheme == "ws":
-            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
-        else:
-            connection = http.client.HTTPSConnection(
-                parts.hostname, parts.port, timeout=timeout, context=server.ssl_context
-            )
-        with contextlib.closing(connection):
+        tls = parts.scheme == "wss"
+        port = parts.port or (443 if tls else 80)
+        context = server.ssl_context
+        if tls and context is None:
+            import ssl
+
+            context = ssl.create_default_context()
+        connection = http.client.HTTPConnection(parts.hostname, port)
+        connection.default_port = 443 if tls else 80  # of which nothing is said
+        # Over a socket of our own: the library knows no deadline, and no bound.
+        handshake = Handshake(parts.hostname, port, timeout, context if tls else None, _MAX_ANSWER)
+        with contextlib.closing(handshake):
+            connection.sock = _Socket(handshake)
             connection.request(method, parts.path.rstrip("/") + path, headers=headers)
-            response = connection.getresponse()
-            return response.status, response.read().decode(errors="replace").strip()
+            with connection.getresponse() as response:
+                # In pieces: as much as it says that it has would be allocated at once.
+                body = b"".join(iter(lambda: response.read(1 << 16), b""))
+                return response.status, body.decode(errors="replace").strip()
     except TimeoutError as error:
         raise ConnectError(url, f"no answer within {timeout:g} seconds") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise ConnectError(url, str(error) or type(error).__name__) from error
+        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ConnectError(url, words) from error

@@ -77,7 +77,9 @@ class Transport(ABC):
     def set_deadline(self, seconds: float | None) -> None:
         """Let :meth:`receive` block for this long from now at most; ``None``: for ever.
 
-        A receive that is blocking already is held to the new deadline.
+        A receive that is blocking already is held to the new deadline, and so is one that gets
+        pings, fragments and bytes, however fast they come. What is there at the deadline is still
+        returned, but not without end.
         """
 
     @abstractmethod

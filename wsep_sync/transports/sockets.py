@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SocketTransport", "StreamSocket", "start_tls"]
 
+# How often bytes are taken past a deadline, without blocking: what had come before it is not lost,
+# and a peer that sends without end is not listened to for ever.
+_LATE_READS = 16
+
 
 def start_tls(sock: socket.socket, context: ssl.SSLContext, **options: Any) -> ssl.SSLSocket:
     """Return a socket for TLS over a connected one, which is not to be used any more.
@@ -123,7 +127,7 @@ class StreamSocket:
         self._ping = ping
         self._next_ping = time.monotonic() + liveness.PING_INTERVAL
         self._deadline: float | None = None  # time.monotonic()
-        self._strict = False  # the deadline holds for bytes that are there, too
+        self._late_reads = 0  # how often bytes are still taken past the deadline
         self._shut = False
 
     def send(self, *parts: Buffer, timeout: float | None = None, last: bool = False) -> None:
@@ -237,8 +241,10 @@ class StreamSocket:
             TransportClosed: The connection broke, or :meth:`shutdown` was called.
         """
         while True:
-            if self._strict and self.remaining() == 0:
-                raise TimeoutError("the peer sends on and on")
+            if self.remaining() == 0:
+                if not self._late_reads:
+                    raise TimeoutError("the peer sends on and on")
+                self._late_reads -= 1
             try:
                 if self._tls:
                     with self._tls_lock:
@@ -297,15 +303,14 @@ class StreamSocket:
             self.shutdown()
             raise TransportClosed(1006, "the peer is gone: nothing is heard from it any more")
 
-    def set_deadline(self, seconds: float | None, strict: bool = False) -> None:
+    def set_deadline(self, seconds: float | None) -> None:
         """Let receiving block for this long from now at most; ``None``: for ever.
 
-        Args:
-            strict: Past the deadline, do not even take what is there: the peer may send faster
-                than it is taken.
+        Past the deadline what is there is still taken, but not for long: the peer may send faster
+        than it is taken.
         """
+        self._late_reads = _LATE_READS
         self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._strict = strict
         self._wakeup.set()
 
     def remaining(self) -> float | None:
@@ -499,7 +504,7 @@ class SocketTransport(Transport):
                 return
             self._closing = True
         self._send_close(code, reason)
-        self._stream.set_deadline(CLOSE_TIMEOUT, strict=True)
+        self._stream.set_deadline(CLOSE_TIMEOUT)
         # A thread that is receiving gets the peer's close frame, or runs into the deadline.
         if not self._receive_lock.acquire(timeout=CLOSE_TIMEOUT):
             self._stream.shutdown()

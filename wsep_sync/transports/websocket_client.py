@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -19,10 +21,16 @@ from .sockets import SocketTransport, start_tls
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["WebSocketClientTransport", "connect_websocket"]
+__all__ = ["Handshake", "WebSocketClientTransport", "connect_websocket"]
 
 # Bytes that are received at once of the answer's head.
 _RECEIVE_BUFFER = 1 << 12
+
+# Bytes that an answer to a request for a WebSocket may have, a page that says why not included.
+_MAX_ANSWER = 1 << 20
+
+# RFC 9112, section 4: a status line.
+_STATUS = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})")
 
 
 def connect_websocket(
@@ -71,7 +79,7 @@ def connect_websocket(
     handshake = None
     try:
         if not _proxied(parts.scheme, parts.hostname):
-            handshake = _Handshake(parts.hostname, port, timeout, ssl_context)
+            handshake = Handshake(parts.hostname, port, timeout, ssl_context, _MAX_ANSWER)
         ws.connect(  # type: ignore[no-untyped-call]
             url,
             timeout=timeout,
@@ -84,11 +92,13 @@ def connect_websocket(
         body = getattr(error, "resp_body", None) or b""
         raise ConnectError(url, _refusal(error.status_code, body), error.status_code) from error
     except (TimeoutError, websocket.WebSocketTimeoutException) as error:
+        _raise_refusal(url, handshake, error)
         raise ConnectError(url, f"no answer within {timeout:g} seconds") from error
     except (websocket.WebSocketException, CookieError, OSError, ValueError) as error:
         answer = ws.handshake_response
         if answer is not None and answer.status != 101:  # a redirect
             raise ConnectError(url, _refusal(answer.status), answer.status) from error
+        _raise_refusal(url, handshake, error)
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ConnectError(url, words) from error
     received = b""
@@ -113,6 +123,13 @@ def _proxied(scheme: str, hostname: str) -> bool:
     return bool(os.environ.get(name) or os.environ.get(name.upper()))
 
 
+def _raise_refusal(url: str, handshake: Handshake | None, error: Exception) -> None:
+    """Raise what the beginning of an answer says whose end did not come, if it is a refusal."""
+    status = handshake.status if handshake is not None else None
+    if status is not None and status >= 300:
+        raise ConnectError(url, _refusal(status), status) from error
+
+
 def _refusal(status: int, body: bytes = b"") -> str:
     text = f"the server answered HTTP {status}"
     if body:
@@ -120,20 +137,39 @@ def _refusal(status: int, body: bytes = b"") -> str:
     return text
 
 
-class _Handshake:
-    """The socket, as the library sees it while it shakes hands.
+class Handshake:
+    """A connection to a server, as a library sees it while it makes an HTTP request.
 
-    The library reads the answer's head one byte at a time, each with a timeout of its own. Here
-    they come out of a buffer, one deadline holds for all, and what stands before the end of a line
-    comes as one byte: the library looks for nothing but that end. It would be a third of what
-    connecting costs.
+    One deadline holds for all of it, TCP and TLS included, and one bound for what is received: the
+    libraries count the time anew for each byte, and read lines, heads and bodies without end.
+
+    websocket-client reads the answer's head one byte at a time. Here they come out of a buffer,
+    and what stands before the end of a line comes as one byte: the library looks for nothing but
+    that end. It would be a third of what connecting costs.
+
+    Args:
+        host: To connect to.
+        port: Likewise.
+        timeout: Seconds for all.
+        context: For TLS.
+        limit: Bytes that may be received.
+
+    Attributes:
+        socket: The connection.
+        received: Bytes that were received, and not taken yet.
+        status: The HTTP status that the answer began with, if it did.
+
+    Raises:
+        OSError: It could not be made.
     """
 
     def __init__(
-        self, host: str, port: int, timeout: float, context: ssl.SSLContext | None
+        self, host: str, port: int, timeout: float, context: ssl.SSLContext | None, limit: int
     ) -> None:
         self._deadline = time.monotonic() + timeout
+        self._room = limit
         self.received = b""
+        self.status: int | None = None
         # As bytes, it is looked up without the codec for international names, whose import takes a
         # millisecond.
         address: Any = host.encode() if host.isascii() else host
@@ -154,17 +190,31 @@ class _Handshake:
             raise TimeoutError("timed out")
         self.socket.settimeout(rest)
 
+    def receive(self) -> bytes:
+        """Receive some bytes; b"" at the end.
+
+        Raises:
+            OSError: The connection broke, the time is up, or there are too many.
+        """
+        self._hurry()
+        data = self.socket.recv(_RECEIVE_BUFFER)
+        self._room -= len(data)
+        if self.status is None and (match := _STATUS.match(data)):
+            self.status = int(match[1])
+        if self._room < 0:
+            raise OSError(errno.EMSGSIZE, "the server's answer is too long")
+        return data
+
     def recv(self, size: int) -> bytes:
         if not self.received:
-            self._hurry()
-            self.received = self.socket.recv(_RECEIVE_BUFFER)
+            self.received = self.receive()
         if size == 1:
             size = len(self.received.partition(b"\n")[0]) or 1
         taken, self.received = self.received[:size], self.received[size:]
         return taken
 
     def send(self, data: bytes) -> int:
-        self._hurry()
+        self._hurry()  # for all of it
         self.socket.sendall(data)
         return len(data)
 
