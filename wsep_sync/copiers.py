@@ -272,29 +272,32 @@ class _Job:
 
     def start(self) -> None:
         # Ends with the file, which it does at the latest when the process is closed.
-        self.thread = start_thread(self.run, name="wsep-communicate", died=self._died)
+        self.thread = start_thread(self._run_to_the_end, name="wsep-communicate", died=self.fail)
 
-    def _died(self, error: Exception) -> None:
-        self.error = error
+    def fail(self, error: Exception) -> None:
+        """End it with an error."""
+        # Without the traceback, which refers to us and would keep the connection's descriptors.
+        self.error = error.with_traceback(None)
         self._end()
 
     def _end(self) -> None:
         close_quietly(cast("io.IOBase", self.file))
         self.done.set()
 
-    def run(self, deadline: float | None = None) -> None:
-        """Do it all, or as much as can be done until the deadline, which needs :meth:`timed`."""
+    def _run_to_the_end(self) -> None:
         try:
-            if not self._run(deadline):
-                return
+            self.run(None)
         except Exception as error:
-            # Without the traceback, which refers to us and would keep the connection's descriptors.
-            self.error = error.with_traceback(None)
-        self._end()
+            self.fail(error)
 
-    def timed(self) -> bool:
-        """Return whether :meth:`run` can keep to a deadline."""
-        return False
+    def run(self, deadline: float | None) -> None:
+        """Do it all, or as much as can be done until the deadline.
+
+        In the caller's thread what is raised may come from the handler of a signal. So nothing is
+        done about it here, and it can be called again to go on.
+        """
+        if self._run(deadline):
+            self._end()
 
     def _run(self, deadline: float | None) -> bool:
         raise NotImplementedError
@@ -366,6 +369,7 @@ class Collector(_Job):
         self._discard = False
 
     def timed(self) -> bool:
+        """Return whether :meth:`run` can keep to a deadline."""
         return hasattr(self._raw, "ready") and not self._touched()
 
     def discard(self) -> None:

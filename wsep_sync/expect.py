@@ -26,11 +26,11 @@ import pexpect
 from pexpect.spawnbase import SpawnBase
 
 from .dial import dial
-from .errors import ExitError, WsepError
+from .errors import ExitError, ExitMissing, OutputUnread, WsepError
 from .local import LocalExecer
 from .messages import Command
 from .prelude import Prelude
-from .process import Execer, Process
+from .process import Execer, Process, ended
 from .streams import DescriptorWriter, close_quietly, wait_a_while
 from .threads import start_thread
 from .wakeup import READ, Wakeup, wait_for
@@ -271,7 +271,13 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         """Read once into the buffer of what is still to be expected; False when all is read."""
         try:
             data = self._receive(_CHUNK, timeout)
-        except (WsepError, ValueError):  # expecting will say what it is
+        except ExitMissing:
+            if not ended(self.process, 0):
+                raise  # as all other exceptions, it is one of a signal's handler
+            return False  # expecting will say what it is
+        except ValueError:
+            if not (self.closed or self.process.stdout.closed):
+                raise
             return False
         if data:
             text = self._decode(data)
@@ -601,11 +607,11 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         """Wait for the command's end and set its status; False if the timeout passed."""
         if self.terminated:
             return True
+        if not ended(self.process, timeout):
+            return False
         code, signal = 0, None
         try:
-            self.process.wait(timeout)
-        except TimeoutError:
-            return False
+            self.process.wait(0)
         except ExitError as error:
             code, signal = error.exit_code, error.signal
         # wait(2) keeps eight bits of it, by which 256 would be a success.
@@ -699,7 +705,8 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             with contextlib.suppress(OSError, WsepError, ValueError):
                 self.kill(_number("SIGHUP"))
                 self.kill(_number("SIGCONT"))
-                self._reap(self.delayafterclose)
+            with contextlib.suppress(OutputUnread):
+                ended(self.process, self.delayafterclose)
         elif not self.terminate():
             raise pexpect.ExceptionPexpect("Could not terminate the child.")
         self.process.close()

@@ -105,7 +105,9 @@ class LocalExecer(Execer):
         environment = self._environment(command)
         try:
             started = LocalProcess(command, environment)
-        except (FileNotFoundError, NotADirectoryError, PermissionError, OSError) as error:
+        except OSError as error:
+            if error.errno is None:
+                raise  # none of the system's: that of a signal's handler
             raise _translate(error, command) from error
         except (ValueError, subprocess.SubprocessError) as error:
             raise StartError(str(error)) from error
@@ -153,8 +155,7 @@ class LocalExecer(Execer):
 
 
 def _translate(error: OSError, command: Command) -> StartError:
-    if error.errno is None:
-        return StartError(str(error))
+    assert error.errno is not None
     # What was raised says which of the two could not be reached, by the directory's name.
     directory = command.working_dir
     filename = directory if directory and error.filename == directory else command.command

@@ -50,11 +50,11 @@ from .copiers import (
     remaining,
 )
 from .dial import dial
-from .errors import ExitError, ExitMissing, WsepError, start_error
+from .errors import ExitError, ExitMissing, OutputUnread, start_error
 from .local import LocalExecer
 from .messages import Command
 from .prelude import Prelude
-from .process import CLOSE_GRACE, Execer, Process
+from .process import CLOSE_GRACE, Execer, Process, ended
 from .streams import PipeReader, close_quietly, wait_a_while
 
 if TYPE_CHECKING:
@@ -477,8 +477,7 @@ class Popen(Generic[AnyStr]):
             ExitMissing: The connection ended before the exit status came.
         """
         if self.returncode is None:
-            with contextlib.suppress(TimeoutError):
-                self._wait(0)
+            self._wait(0)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -501,24 +500,25 @@ class Popen(Generic[AnyStr]):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            if self.returncode is None:
-                self._wait(timeout)
-        except TimeoutError:
-            assert timeout is not None
-            raise TimeoutExpired(self.args, timeout) from None
+            in_time = self.returncode is not None or self._wait(timeout)
         except KeyboardInterrupt:
             self._interrupted(deadline)
             raise
+        if not in_time:
+            assert timeout is not None
+            raise TimeoutExpired(self.args, timeout)
         _raise_error(self._input, *self._outputs)
         assert self.returncode is not None
         return self.returncode
 
-    def _wait(self, timeout: float | None) -> None:
-        """Wait and set the return code, or raise ``TimeoutError`` or ``ExitMissing``."""
+    def _wait(self, timeout: float | None) -> bool:
+        """Wait and set the return code, or raise ``ExitMissing``; False if not in time."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        if not ended(self.process, timeout):
+            return False
         code = 0
         try:
-            self.process.wait(timeout)
+            self.process.wait(0)
         except ExitError as error:
             code = error.exit_code if error.signal is None else -error.signal
         except ExitMissing:
@@ -527,9 +527,10 @@ class Popen(Generic[AnyStr]):
             raise
         for copier in self._outputs:
             if not copier.delivered(remaining(deadline)):
-                raise TimeoutError("the output is still being written")
+                return False
         self._release_input()
         self.returncode = code
+        return True
 
     def _release_input(self) -> None:
         if self._input is not None:
@@ -562,15 +563,14 @@ class Popen(Generic[AnyStr]):
             self._begin(input)
         assert self._collectors is not None
         try:
-            self._run_jobs(deadline)
-            self._wait(remaining(deadline))
-        except TimeoutError:
-            assert timeout is not None
-            output, errors = (c.so_far() if c else None for c in self._collectors)
-            raise TimeoutExpired(self.args, timeout, output, errors) from None
+            in_time = self._run_jobs(deadline) and self._wait(remaining(deadline))
         except KeyboardInterrupt:
             self._interrupted(deadline)
             raise
+        if not in_time:
+            assert timeout is not None
+            output, errors = (c.so_far() if c else None for c in self._collectors)
+            raise TimeoutExpired(self.args, timeout, output, errors)
         _raise_error(self._feeder, *self._collectors, self._input, *self._outputs)
         out, err = (c.result() if c else None for c in self._collectors)
         return out, err
@@ -591,23 +591,31 @@ class Popen(Generic[AnyStr]):
         )
         self._collectors = out, err
 
-    def _run_jobs(self, deadline: float | None) -> None:
-        """Run what is to be done, the last thing in this thread, or raise ``TimeoutError``."""
+    def _run_jobs(self, deadline: float | None) -> bool:
+        """Run what is to be done, the last output in this thread; False if not in time."""
         assert self._collectors is not None
         out, err = self._collectors
         jobs = [job for job in (self._feeder, err, out) if job is not None]
         waiting = [job for job in jobs if job.thread is None and not job.done.is_set()]
         mine = None
-        if waiting and (deadline is None or waiting[-1].timed()):
-            mine = waiting.pop()
+        last = waiting[-1] if waiting else None
+        if isinstance(last, Collector) and (deadline is None or last.timed()):
+            mine = last
+            waiting.pop()
         for job in waiting:
             job.start()
         if mine is not None:
-            mine.run(deadline)
+            try:
+                mine.run(deadline)
+            except ExitMissing as error:
+                if not ended(self.process, 0):
+                    raise  # what a handler of a signal raises, as all other exceptions here
+                mine.fail(error)
         for job in jobs:
             while not wait_a_while(job.done, remaining(deadline)):
                 if remaining(deadline) == 0:
-                    raise TimeoutError("streams are still open")
+                    return False
+        return True
 
     def _interrupted(self, deadline: float | None) -> None:
         """Ctrl-C: let the command end by itself for a moment, once."""
@@ -619,7 +627,7 @@ class Popen(Generic[AnyStr]):
         if deadline is not None:
             grace = min(grace, deadline - time.monotonic())
         if grace > 0:
-            with contextlib.suppress(TimeoutError, WsepError):
+            with contextlib.suppress(ExitMissing, OutputUnread):
                 self._wait(grace)
 
     def send_signal(self, sig: int) -> None:
@@ -645,9 +653,11 @@ class Popen(Generic[AnyStr]):
     def _abandon(self) -> None:
         """End the command whatever it does, within a few seconds."""
         self.kill()
-        with contextlib.suppress(TimeoutError, WsepError):
-            self._wait(CLOSE_GRACE)
-        self.process.close()
+        try:
+            with contextlib.suppress(ExitMissing, OutputUnread):
+                self._wait(CLOSE_GRACE)
+        finally:
+            self.process.close()
 
     def __enter__(self) -> Self:
         return self

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import signal as signals
+import time
 from abc import ABC, abstractmethod
 from types import TracebackType
 
+from .errors import ExitError, ExitMissing, OutputUnread, WsepError
 from .messages import Command
 
-__all__ = ["CLOSE_GRACE", "Execer", "Process"]
+__all__ = ["CLOSE_GRACE", "Execer", "Process", "ended"]
 
 #: How many seconds a command has between SIGTERM and SIGKILL when its process is closed.
 CLOSE_GRACE = 2.0
@@ -132,6 +134,39 @@ class Process(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def ended(process: Process, timeout: float | None) -> bool:
+    """Block until a command has ended; False if it has not in time.
+
+    An exception of :meth:`Process.wait` is not known by its type: a handler of a signal, which
+    Python calls in the midst of a wait, may raise a ``TimeoutError`` of its own, or the exit status
+    of another command. Those are raised here. For the status, wait with a timeout of 0 afterwards.
+
+    Raises:
+        OutputUnread: As :meth:`Process.wait`.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    try:
+        process.wait(timeout)
+    except TimeoutError:
+        if deadline is None or time.monotonic() < deadline:
+            raise
+        return False
+    except (ExitError, ExitMissing):
+        if _is_running(process):
+            raise
+    return True
+
+
+def _is_running(process: Process) -> bool:
+    try:
+        process.wait(0)
+    except (TimeoutError, OutputUnread):
+        return True
+    except WsepError:
+        pass
+    return False
 
 
 class Execer(ABC):

@@ -253,6 +253,7 @@ class RemoteExecer(Execer):
 
     def _start_over(self, transport: Transport, start: bytes, command: Command) -> RemoteProcess:
         """Start the command over this connection, which is closed if that fails."""
+        began = time.monotonic()
         try:
             transport.send(start)
             transport.set_deadline(self._timeout)
@@ -269,6 +270,8 @@ class RemoteExecer(Execer):
         except TimeoutError as error:
             transport.abort()
             transport.close()
+            if time.monotonic() - began < self._timeout:
+                raise  # that of a signal's handler
             raise StartError(f"no answer from the server in {self._timeout:g} seconds") from error
         except ProtocolError as error:
             transport.close(error.close_code, str(error))

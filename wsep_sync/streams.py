@@ -154,8 +154,11 @@ class DescriptorReader(_Descriptor):
                 if not self._wait(READ):
                     return 0
                 continue
-            except OSError:
+            except OSError as error:
                 # EIO: every process that had the terminal open has closed it (Linux's n_tty).
+                # EBADF: closed by another thread. Others are raised by the handler of a signal.
+                if error.errno not in (errno.EIO, errno.EBADF):
+                    raise
                 return 0
             break
         if self._terminal:
@@ -163,7 +166,10 @@ class DescriptorReader(_Descriptor):
             while 0 < count < len(view):
                 try:
                     more = os.readv(self._fd, [view[count:]])
-                except OSError:  # nothing there, or the end: the next call will see it again
+                except OSError as error:
+                    # Nothing there, or the end: the next call will see it again.
+                    if error.errno not in (errno.EAGAIN, errno.EIO, errno.EBADF):
+                        raise
                     break
                 if not more:
                     break
@@ -264,7 +270,9 @@ class DescriptorWriter(_Descriptor):
         except BrokenPipeError:
             raise
         except OSError as error:
-            # EIO: the terminal has no process any more.
+            # EIO: the terminal has no process any more. Others: as in DescriptorReader.
+            if error.errno not in (errno.EIO, errno.EBADF):
+                raise
             raise BrokenPipeError(error.errno, "the command has ended") from error
 
     def send_eof(self) -> None:
