@@ -167,9 +167,16 @@ def test_arguments_that_are_too_long_are_the_programs(
 
 def test_a_bad_signal_does_no_harm(tested: Face) -> None:
     with tested.Popen(["cat"], stdin=PIPE, stdout=PIPE) as process:
-        with pytest.raises(ValueError, match="9999"):
+        with pytest.raises(ValueError, match="signal"):
             process.send_signal(9999)
         assert process.communicate(b"a") == (b"a", None)
+
+
+@pytest.mark.parametrize("bufsize", [2**70, 2**62])
+def test_a_buffer_beyond_all_memory_leaves_nothing(tested: Face, bufsize: int) -> None:
+    # subprocess leaves the command, and its pipes.
+    with pytest.raises((OverflowError, MemoryError)):
+        tested.Popen(["sleep", "1000"], bufsize=bufsize, stdin=PIPE, stdout=PIPE)
 
 
 # The environment

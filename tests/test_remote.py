@@ -45,11 +45,13 @@ from wsep_sync import (
     OutputUnread,
     Process,
     RemoteExecer,
+    SSHExecer,
     StartError,
     TransportClosed,
     connect,
     remote,
 )
+from wsep_sync.dial import dial
 from wsep_sync.transports import sockets
 from wsep_sync.transports.base import Transport
 from wsep_sync.transports.memory import memory_pair
@@ -788,3 +790,18 @@ def test_a_forked_child_leaves_the_connections_to_its_parent(tls: bool) -> None:
             check=False,
         )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("timeout", [0, -1, -0.5, float("nan"), float("inf"), 1e30, "10", None])
+def test_a_timeout_that_is_none_leaves_no_socket(url: str, timeout: Any) -> None:
+    # Python's own socket.create_connection() would leave one.
+    transport, _ = memory_pair()
+    for call in (
+        lambda: connect(url, timeout=timeout),
+        lambda: dial(url, timeout=timeout),
+        lambda: dial("ssh://127.0.0.1:1", timeout=timeout),
+        lambda: SSHExecer("127.0.0.1", 1, timeout=timeout),
+        lambda: RemoteExecer(transport, timeout=timeout),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"^timeout must be a number of seconds"):
+            call()

@@ -194,11 +194,14 @@ class InputCopier:
         # Asked beforehand: one that has hung up does not know any more that it is a terminal.
         terminal = os.isatty(self._descriptor)
         try:
-            if not self._is_readable():
-                return
+            readable = self._is_readable()
             # Nobody may have waited for the command: what is read then must not be taken away
             # from whoever reads our input next.
-            while wait_for(self._descriptor, READ, self._stop) and not _ended(self._process):
+            while (
+                readable
+                and wait_for(self._descriptor, READ, self._stop)
+                and not _ended(self._process)
+            ):
                 data = self._read(terminal)
                 if data is None:
                     continue

@@ -15,6 +15,7 @@ import operator
 import os
 import signal as signals
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -364,6 +365,8 @@ class Popen(Generic[AnyStr]):
             bufsize = -1
         if not isinstance(bufsize, int):
             raise TypeError("bufsize must be an integer")
+        if bufsize > sys.maxsize:
+            raise OverflowError(f"bufsize is too large: {bufsize}")
         if text is not None and universal_newlines is not None and text != universal_newlines:
             raise subprocess.SubprocessError("text and universal_newlines contradict each other")
         if not tty and (size is not None or id):
@@ -415,14 +418,20 @@ class Popen(Generic[AnyStr]):
             undo.pop_all()
         self._process = process
         self.pid = process.pid
+        ours = [end for end in (source, output, error_output) if end >= 0]
         try:
             self.stdin = self._attach_input(source, process)
+            ours = [end for end in ours if end != source]
             self.stdout = self._attach_output(output, process.stdout)
+            ours = [end for end in ours if end != output]
             # When merged, it has nothing, and is closed.
             if not prelude.merge:
                 self.stderr = self._attach_output(error_output, process.stderr)
         except BaseException:
             process.close()
+            self._process = None  # it was never there
+            for end in ours:
+                os.close(end)
             raise
 
     def _attach_input(self, source: int, process: Process) -> IO[Any] | None:

@@ -49,7 +49,7 @@ from .messages import (
 from .process import Execer, Process
 from .threads import start_thread
 from .transports.base import POLICY_VIOLATION, Transport
-from .wakeup import READ, WRITE, Wakeup, wait_for
+from .wakeup import READ, WRITE, Wakeup, check_timeout, wait_for
 
 if TYPE_CHECKING:
     import ssl
@@ -110,7 +110,8 @@ def connect(
 
     Raises:
         ConnectError: No connection could be made. Its ``status`` is 401 if the token is wrong.
-        ValueError: ``url`` is not the URL of a WebSocket, or the token is empty or cannot be sent.
+        ValueError: ``url`` is not the URL of a WebSocket, ``timeout`` is not above 0, or the token
+            is empty or cannot be sent.
 
     Example:
         >>> with connect("ws://127.0.0.1:8080") as execer:  # doctest: +SKIP
@@ -118,6 +119,7 @@ def connect(
         ...         print(process.stdout.read().decode())
     """
 
+    check_timeout(timeout)
     headers = dict(headers or {})
     if token == "":
         raise ValueError("the token is empty")
@@ -187,6 +189,7 @@ class RemoteExecer(Execer):
         timeout: float = CONNECT_TIMEOUT,
         output_limit: int = streams.DEFAULT_LIMIT,
     ) -> None:
+        check_timeout(timeout)
         if not isinstance(ws, Transport):
             from .transports.websocket_client import WebSocketClientTransport
 

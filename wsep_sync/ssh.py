@@ -36,7 +36,7 @@ from .messages import Command, ExitCode, Resize, Signal, signal_message, variabl
 from .process import Execer, Process
 from .threads import start_thread
 from .transports.liveness import keep_alive
-from .wakeup import WRITE, Wakeup, wait_for
+from .wakeup import WRITE, Wakeup, check_timeout, wait_for
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -160,6 +160,7 @@ class SSHExecer(Execer):
         known_hosts: str | None = None,
         timeout: float = 10.0,
     ) -> None:
+        check_timeout(timeout)
         self._login = _Login(host, port, username, key_filename, known_hosts, timeout)
         self._lock = threading.Lock()  # guards what follows, and how many run on each connection
         self._closed = False
@@ -285,8 +286,10 @@ class _Login:
             raise ConnectError(self.url, f"it lets nobody in: {error}") from error
         except (EOFError, OSError, RuntimeError, ValueError, paramiko.SSHException) as error:
             # paramiko has many ways to say that it has waited in vain.
-            if isinstance(error, TimeoutError) or time.monotonic() - began >= self.timeout:
+            if time.monotonic() - began >= self.timeout:
                 reason = f"no answer within {self.timeout:g} seconds"
+            elif isinstance(error, TimeoutError) and error.errno is None:
+                raise  # that of a signal's handler
             elif isinstance(error, OSError):
                 reason = error.strerror or str(error)
                 if error.filename:
@@ -536,11 +539,14 @@ class _Connection:
         """
         number: int = channel.get_id()
         status = self._statuses[number] = _Status()
+        began = time.monotonic()
         try:
             return self._start(command, channel, mark, request, status, release)
         except BaseException as error:
             del self._statuses[number]
             if isinstance(error, TimeoutError):
+                if time.monotonic() - began < self._timeout:
+                    raise  # that of a signal's handler
                 reason = f"no answer from {self._url} in {self._timeout:g} seconds"
                 raise StartError(reason) from error
             if isinstance(error, _lost()) and not isinstance(error, StartError):

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-__all__ = ["READ", "WRITE", "Wakeup", "a_while", "wait_for"]
+__all__ = ["READ", "WRITE", "Wakeup", "a_while", "check_timeout", "wait_for"]
 
 #: What :func:`wait_for` waits for; poll(2)'s POLLIN and POLLOUT, which Windows has not.
 READ = 0x1
@@ -71,6 +71,19 @@ class Wakeup:
                 end.close()
         elif hasattr(self, "_read"):
             os.close(self._read)
+
+
+def check_timeout(timeout: float) -> None:
+    """Raise what is wrong with seconds that something may take, before there is anything to undo.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not above 0, or longer than the system can wait.
+    """
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
+    if not 0 < timeout <= threading.TIMEOUT_MAX:
+        raise ValueError(f"timeout must be a number of seconds above 0, not {timeout}")
 
 
 def a_while(timeout: float | None = None) -> float | None:

@@ -77,6 +77,7 @@ def connect_websocket(
         ssl_context = None
     ws = websocket.WebSocket(**options)
     handshake = None
+    began = time.monotonic()
     try:
         if not _proxied(parts.scheme, parts.hostname):
             handshake = Handshake(parts.hostname, port, timeout, ssl_context, _MAX_ANSWER)
@@ -92,6 +93,8 @@ def connect_websocket(
         body = getattr(error, "resp_body", None) or b""
         raise ConnectError(url, _refusal(error.status_code, body), error.status_code) from error
     except (TimeoutError, websocket.WebSocketTimeoutException) as error:
+        if type(error) is TimeoutError and not error.errno and time.monotonic() - began < timeout:
+            raise  # that of a signal's handler
         _raise_refusal(url, handshake, error)
         raise ConnectError(url, f"no answer within {timeout:g} seconds") from error
     except (websocket.WebSocketException, CookieError, OSError, ValueError) as error:
