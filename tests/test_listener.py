@@ -46,7 +46,7 @@ from wsep_sync import (
     Server,
     connect,
 )
-from wsep_sync.listener import Listener
+from wsep_sync.listener import Listener, _Connection, _peer
 from wsep_sync.wsgi import application
 
 
@@ -580,12 +580,32 @@ def test_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 # How many there may be
 
 
+def test_a_response_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsep_sync.http_request._RESPONSE_TIMEOUT", 0.3)
+
+    def endless(_environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        while True:
+            yield b"x" * 1000
+
+    with serving(Listener(endless)) as listener, connected(listener) as sock:
+        sock.sendall(PLAIN)
+        assert read_all(sock).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_connection_too_many() -> None:
     with listening(max_connections=3) as listener, contextlib.ExitStack() as stack:
-        old = [stack.enter_context(connected(listener)) for _ in range(2)]
+        old = [stack.enter_context(connected(listener)) for _ in range(3)]
+        eventually(lambda: listener.connections == 3, "three connections")
+        with pytest.raises(ConnectError, match="503"):
+            connect(listener.url)
+        old.pop().close()
+        eventually(lambda: listener.connections == 2, "the end of a connection")
         execer = stack.enter_context(connect(listener.url))
         process = stack.enter_context(execer.start(sh("read line; echo $line", stdin=True)))
-        eventually(lambda: listener.connections == 3, "three connections")
+        # It does not count as one that has not said what it wants.
+        old.append(stack.enter_context(connected(listener)))
+        eventually(lambda: listener.connections == 4, "four connections")
         for request in (PLAIN, UPGRADE + b"\r\n", POST + b"\r\n" + bytes(30_000), b"GET /", b""):
             status, text = asked(request, listener.server_port)
             assert status == b"503"
@@ -593,7 +613,7 @@ def test_a_connection_too_many() -> None:
         with pytest.raises(ConnectError, match="503") as caught:
             connect(listener.url)
         assert caught.value.status == 503
-        assert listener.connections == 3
+        assert listener.connections == 4
         # Those who came first are served on.
         process.stdin.write(b"hello\n")
         process.stdin.flush()
@@ -602,8 +622,94 @@ def test_a_connection_too_many() -> None:
         assert answered(read_all(old[0]))[0] == b"426"
         # And when one has gone, there is room for another.
         old[0].close()
-        eventually(lambda: listener.connections < 3, "the end of a connection")
+        eventually(lambda: listener.connections == 2, "the end of two connections")
         works(listener.url)
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def test_a_websocket_too_many() -> None:
+    with listening(max_connections=2) as listener, contextlib.ExitStack() as stack:
+        execer = stack.enter_context(connect(listener.url))
+        running = [stack.enter_context(execer.start(Command("cat", stdin=True))) for _ in range(2)]
+        for _ in range(3):
+            with pytest.raises(ConnectError, match="too many connections") as caught:
+                connect(listener.url)
+            assert caught.value.status == 503
+        with connected(listener) as sock:
+            sock.sendall(HEALTH)
+            assert read_all(sock).startswith(b"HTTP/1.1 200 ")
+        # One that was refused takes no place.
+        assert asked(UPGRADE + b"\r\n", listener.server_port)[0] == b"503"
+        running.pop().close()
+        eventually(lambda: listener.connections == 1, "the end of a connection")
+        works(listener.url)
+
+
+def test_one_peer_does_not_lock_others_out() -> None:
+    # Every address of 127.0.0.0/8 is this machine's own.
+    def attempt(listener: Listener, source: str, request: bytes) -> socket.socket:
+        sock = socket.create_connection(
+            ("127.0.0.1", listener.server_port), SECONDS, source_address=(source, 0)
+        )
+        sock.sendall(request)
+        return sock
+
+    websocket = UPGRADE + b"\r\n"
+    with listening(max_connections=6, max_connections_per_peer=2) as listener:
+        for first, request in ((b"101", websocket), (b"", b"GET")):
+            with contextlib.ExitStack() as stack:
+                for _ in range(2):
+                    sock = stack.enter_context(attempt(listener, "127.0.0.2", request))
+                    if first:
+                        assert sock.recv(12).endswith(first)
+                with attempt(listener, "127.0.0.2", request) as sock:
+                    assert answered(read_all(sock))[0] == b"503"
+                for source in ("127.0.0.3", "127.0.0.4"):
+                    with attempt(listener, source, websocket) as sock:
+                        assert sock.recv(12).endswith(b"101")
+                with attempt(listener, "127.0.0.3", HEALTH) as sock:
+                    assert read_all(sock).startswith(b"HTTP/1.1 200 ")
+            eventually(lambda: not listener.connections, "the end of all")
+        works(listener.url)
+    assert not listener._counts
+
+
+def test_whose_connections_are_counted_together() -> None:
+    for one, other, together in (
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ):
+        assert (_peer((one, 1)) == _peer((other, 2))) is together, (one, other)
+    assert _peer("/run/socket") == _peer(b"") == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "address", "taken"),
+    [
+        (None, "192.0.2.1", 4),
+        (None, "2001:db8::1", 4),
+        (None, "127.0.0.1", 8),
+        (None, "::1", 8),
+        (3, "127.0.0.1", 3),
+        (100, "192.0.2.1", 8),
+    ],
+)
+def test_how_many_connections_a_peer_may_have(given: int | None, address: str, taken: int) -> None:
+    with Listener(app(), max_connections=8, max_connections_per_peer=given) as listener:
+        for kind in (False, True):
+            connections = [_Connection(socket.socket(), (address, port)) for port in range(9)]
+            for number, connection in enumerate(connections):
+                connection.admitted = kind
+                assert bool(listener._full(connection, kind)) is (number >= taken)
+                if number < taken:
+                    listener._count(connection, 1)
+                connection.sock.close()
 
 
 def test_a_connection_too_many_of_tls() -> None:
@@ -626,8 +732,8 @@ def test_ten_thousand_idle_connections(caplog: pytest.LogCaptureFixture) -> None
         contextlib.ExitStack() as stack,
     ):
         execer = stack.enter_context(connect(listener.url))
-        idle = [stack.enter_context(connected(listener)) for _ in range(49)]
-        eventually(lambda: listener.connections == 50, "all connections")
+        idle = [stack.enter_context(connected(listener)) for _ in range(50)]
+        eventually(lambda: listener.connections == 51, "all connections")
         before = time.monotonic()
         for _ in range(count):
             with connected(listener) as sock:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import gc
 import hashlib
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from helpers import SECONDS, RawClient, Task, eventually, listening, start_messa
 from peers import BINARY, dial_raw
 
 from wsep_sync import Command, LocalExecer, Server
+from wsep_sync.session import SessionInfo
 from wsep_sync.wsgi import UPGRADED, application
 
 KEY = base64.b64encode(b"sixteen bytes...").decode()
@@ -167,6 +169,31 @@ def test_every_path_is_the_websocket(path: str) -> None:
         with RawClient(url) as client:
             client.start(Command("true"))
             assert client.receive_until("exit_code")["exit_code"] == 0
+
+
+def test_a_long_list_comes_in_pieces() -> None:
+    class Full(Server):
+        def sessions(self) -> list[SessionInfo]:
+            command = ("\0" * 1024,)
+            return [SessionInfo(f"s{n}", n, command, 24, 80, 0, 0.5, 1.5) for n in range(1000)]
+
+    request = environ(HTTP_UPGRADE="", PATH_INFO="/sessions")
+    pieces = iter(application(Full(), LocalExecer())(request, lambda *_: lambda _: None))
+    first = next(iter(pieces))
+    # Who does not read it costs no more than this.
+    assert len(first) < 100_000
+    listed = json.loads(first + b"".join(pieces))
+    assert [info["id"] for info in listed] == [f"s{n}" for n in range(1000)]
+    assert listed[7] == {
+        "id": "s7",
+        "pid": 7,
+        "command": ["\0" * 1024],
+        "rows": 24,
+        "cols": 80,
+        "clients": 0,
+        "created": 0.5,
+        "last_activity": 1.5,
+    }
 
 
 def test_the_close_after_an_exit_status() -> None:

@@ -54,7 +54,7 @@ SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # Bytes that it may send then.
 _LINGER_SIZE = 1 << 22
 
-# Seconds for a client to take a piece of a response.
+# Seconds for a client to take a response.
 _RESPONSE_TIMEOUT = 10.0
 
 # The content is not read, so the application is told that there is none.
@@ -156,6 +156,7 @@ class Response(SimpleHandler):
     def __init__(self, sock: socket.socket, environ: dict[str, Any]) -> None:
         super().__init__(io.BytesIO(), io.BytesIO(), sys.stderr, environ)
         self.sent = False
+        self._deadline: float | None = None  # time.monotonic(), from the first byte on
         self._sock = sock
         self._unsent = bytearray()
 
@@ -179,8 +180,11 @@ class Response(SimpleHandler):
         self._unsent += data
 
     def _flush(self) -> None:
+        if self._deadline is None:
+            self._deadline = time.monotonic() + _RESPONSE_TIMEOUT
         try:
-            send(self._sock, self._unsent)
+            self._sock.settimeout(seconds_until(self._deadline))  # for all of it
+            self._sock.sendall(self._unsent)
         except OSError as error:
             # For which run() knows that it is the client's doing.
             raise ConnectionAbortedError(str(error)) from error

@@ -7,15 +7,16 @@ Here are the sockets: how many there may be, TLS, and how they end. What is said
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from . import http_request
-from .access import Refusal
+from .access import Refusal, is_loopback
 from .http_request import Response, linger, read_head, refusal
 from .log import Warnings, log, log_bug
 from .threads import start_thread
@@ -49,14 +50,18 @@ class _Connection:
 
     Attributes:
         sock: Closed by the thread.
+        peer: Who it is counted for; "" for nobody.
         in_head: The request's head has not come to its end.
+        admitted: It counts as a WebSocket.
         thread: Once there is one, and it is to run.
     """
 
     def __init__(self, sock: socket.socket, address: Any) -> None:
         self.sock = sock
         self.address = address
+        self.peer = _peer(address)
         self.in_head = True
+        self.admitted = False
         self.thread: threading.Thread | None = None
 
     def cut(self) -> None:
@@ -90,7 +95,13 @@ class Listener:
         sock: Listen on this instead: a TCP or Unix socket that listens already (see
             :func:`.systemd.listen_sockets`). Owned, and made non-blocking.
         ssl_context: Speak TLS with this.
-        max_connections: Connections that are served at once.
+        max_connections: WebSockets that are served at once. As many connections more may be open
+            that have not said what they want, or want no WebSocket: so those who never say it
+            take no place from those who do, and health is told when no WebSocket is to be had.
+        max_connections_per_peer: How many of either kind may come from one address, or from one
+            /64 network of IPv6. By default half of ``max_connections``, and any number from this
+            machine, where a proxy may be. Behind one that runs elsewhere, all clients have its
+            address: then it should be as many as ``max_connections``.
         head_timeout: Seconds for a client to set up TLS and send its request's head.
         max_head: Bytes of a head, from the request line to the empty line.
         max_headers: Header lines of a head.
@@ -113,6 +124,7 @@ class Listener:
         sock: socket.socket | None = None,
         ssl_context: ssl.SSLContext | None = None,
         max_connections: int = 512,
+        max_connections_per_peer: int | None = None,
         head_timeout: float = 10.0,
         max_head: int = 65_536,
         max_headers: int = 100,
@@ -120,6 +132,7 @@ class Listener:
         self._app = app
         self._ssl_context = ssl_context
         self._max_connections = max_connections
+        self._max_per_peer = max_connections_per_peer
         self._head_timeout = head_timeout
         self._max_head = max_head
         self._max_headers = max_headers
@@ -129,6 +142,8 @@ class Listener:
         # Guards all below, and the sockets of the connections while they are replaced and closed.
         self._changed = threading.Condition()
         self._connections: set[_Connection] = set()
+        # How many of them there are, of a peer and of all (None), admitted and not.
+        self._counts: Counter[tuple[str | None, bool]] = Counter()
         self._accepting = False  # serve_forever runs
         self._draining = False
         self._cut = False  # connections were cut rather than ended by themselves
@@ -270,11 +285,12 @@ class Listener:
         connection = _Connection(sock, address)
         try:
             with self._changed:
-                full = len(self._connections) >= self._max_connections
+                full = self._full(connection)
                 if not full:
                     self._connections.add(connection)
+                    self._count(connection, 1)
             if full:
-                self._refuse(connection, f"{self._max_connections} connections are open")
+                self._refuse(connection, full)
                 return
             # Ends with the connection, which server_close cuts and waits for. No daemon: it runs
             # commands, whose end it has to see to.
@@ -293,9 +309,35 @@ class Listener:
             sock.close()
             raise
 
+    # These require holding the lock.
+
+    def _full(self, connection: _Connection, admit: bool = False) -> str:
+        """Return why one more cannot be taken, or cannot be admitted, or ""."""
+        what = "WebSockets" if admit else "requests"
+        peer, limit = connection.peer, self._max_per_peer
+        if limit is None and not is_loopback(peer):
+            limit = max(1, self._max_connections // 2)
+        if peer and limit is not None and self._counts[peer, admit] >= limit:
+            return f"{limit} {what} are open from there"
+        if self._counts[None, admit] >= self._max_connections:
+            return f"{self._max_connections} {what} are open"
+        return ""
+
+    def _set_admitted(self, connection: _Connection, admitted: bool) -> None:
+        self._count(connection, -1)
+        connection.admitted = admitted
+        self._count(connection, 1)
+
+    def _count(self, connection: _Connection, change: int) -> None:
+        for of in (None, connection.peer):
+            key = of, connection.admitted
+            self._counts[key] += change
+            if not self._counts[key]:
+                del self._counts[key]
+
     def _refuse(self, connection: _Connection, reason: str) -> None:
         sock = connection.sock
-        self._warnings.log("refusal", peer=_name(connection.address), status="503", reason=reason)
+        self._log_too_many(connection, reason)
         if self._ssl_context is not None:
             sock.close()
             return
@@ -341,7 +383,9 @@ class Listener:
         with self._changed:
             if close:
                 connection.sock.close()
-            self._connections.discard(connection)
+            if connection in self._connections:
+                self._connections.remove(connection)
+                self._count(connection, -1)
             self._changed.notify_all()
         self._freed.set()
 
@@ -359,15 +403,26 @@ class Listener:
             http_request.send(sock, http_request.refusal_response(error))
             linger(sock)
             return
+        environ = http_request.request_variables(request) | self._variables(connection)
         with self._changed:
             if self._draining:
                 return
             connection.in_head = False
+            upgrade = "HTTP_UPGRADE" in environ
+            full = self._full(connection, admit=True) if upgrade else ""
+            if upgrade and not full:
+                self._set_admitted(connection, True)
+        if full:
+            self._log_too_many(connection, full)
+            http_request.send(sock, _TOO_MANY)
+            linger(sock)
+            return
         sock.settimeout(None)
-        environ = http_request.request_variables(request) | self._variables(connection)
         response = Response(sock, environ)
         response.run(self._app)
         if response.sent:
+            with self._changed:  # lest one that was refused take a place meanwhile
+                self._set_admitted(connection, False)
             linger(sock)
 
     def _start_tls(self, connection: _Connection, deadline: float) -> bool:
@@ -405,6 +460,9 @@ class Listener:
         status, reason = error.status[:3], error.text.strip()
         self._warnings.log("refusal", peer=_name(connection.address), status=status, reason=reason)
 
+    def _log_too_many(self, connection: _Connection, reason: str) -> None:
+        self._warnings.log("refusal", peer=_name(connection.address), status="503", reason=reason)
+
     def _log_failure(self, what: str, error: OSError) -> None:
         self._warnings.log("failure", reason=f"{what}: {error.strerror}")
 
@@ -434,6 +492,22 @@ def _checked(sock: socket.socket) -> socket.socket:
 def _host_and_port(address: tuple[Any, ...]) -> str:
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _peer(address: Any) -> str:
+    """Return what a peer's connections are counted by; "" on a Unix socket."""
+    if not isinstance(address, tuple):
+        return ""
+    host: str = address[0].partition("%")[0]
+    if ":" not in host:
+        return host
+    ip = ipaddress.IPv6Address(host)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    if ip.is_loopback:
+        return host
+    # Who has one address has the network (RFC 6177, RFC 7421).
+    return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
 
 
 def _name(address: Any) -> str:

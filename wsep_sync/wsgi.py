@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from . import __version__
@@ -14,6 +14,7 @@ from .log import Warnings
 from .metrics import exposition
 from .process import Execer
 from .server import ExecerFactory, Options, Server
+from .session import SessionInfo
 from .transports.simple_websocket import accept_websocket
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def application(
             return _answer_health(start_response, server)
         access.check(environ)
         if plain_get and path == "/sessions":
-            infos = [dataclasses.asdict(info) for info in server.sessions()]
-            return _answer(start_response, "200 OK", json.dumps(infos), "application/json")
+            start_response("200 OK", [("Content-Type", "application/json; charset=utf-8")])
+            return _listed(server.sessions())
         if plain_get and path == "/metrics":
             return _answer_metrics(start_response, server)
         if method == "DELETE" and path.startswith("/sessions/"):
@@ -108,6 +109,27 @@ def application(
         return _no_answer(environ)
 
     return wsep
+
+
+# Bytes of a list that are made at once.
+_PIECE = 1 << 16
+
+
+def _listed(infos: list[SessionInfo]) -> Iterator[bytes]:
+    """Return the list in JSON, in pieces.
+
+    Each is made when the one before it has been sent: who asks for a list and does not read it
+    keeps one piece in memory, however long the list is, and how many there are who do so.
+    """
+    piece = "["
+    for number, info in enumerate(infos):
+        # Not asdict(), which copies all that there is.
+        fields = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
+        piece += f"{', ' if number else ''}{json.dumps(fields)}"
+        if len(piece) >= _PIECE:
+            yield piece.encode()
+            piece = ""
+    yield f"{piece}]".encode()
 
 
 def _no_answer(environ: WSGIEnvironment) -> list[bytes]:

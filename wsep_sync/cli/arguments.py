@@ -170,7 +170,16 @@ def _add_limits(serve: argparse.ArgumentParser) -> None:
         type=_count,
         default=512,
         metavar="N",
-        help="connections open at once (default: %(default)s)",
+        help="WebSockets open at once, and as many connections that have not asked for one yet "
+        "(default: %(default)s)",
+    )
+    limits.add_argument(
+        "--max-connections-per-peer",
+        type=_count,
+        metavar="N",
+        help="how many of either may come from one address, or /64 network of IPv6 (default: half "
+        "of --max-connections, any number from this machine). All clients behind a proxy have its "
+        "address: if that runs on another machine, allow it all",
     )
     limits.add_argument(
         "--max-sessions",

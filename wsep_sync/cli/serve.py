@@ -68,6 +68,7 @@ def serve(arguments: argparse.Namespace, signals: Signals) -> int:
             ssl_context=_ssl_context(arguments),
             sock=sockets[0] if sockets else None,
             max_connections=arguments.max_connections,
+            max_connections_per_peer=arguments.max_connections_per_peer,
             head_timeout=arguments.head_timeout,
         )
     except OSError as error:
