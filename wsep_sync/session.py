@@ -189,8 +189,7 @@ class Session:
         self._process: Process | None = None
         self._recording: Recording | None = None
         self._pid = 0  # until the command runs
-        self._rows = command.rows
-        self._cols = command.cols
+        self._size = command.rows, command.cols  # replaced as a whole
         self._clients: dict[_Client, None] = {}  # in the order in which they came
         # What each of them has asked for, the latest last; not those who do not know their size.
         self._sizes: dict[_Client, tuple[int, int]] = {}
@@ -301,7 +300,7 @@ class Session:
                 self._process = process
                 self._recording = recording
                 self._pid = process.pid
-                self._rows, self._cols = self._told = rows, cols
+                self._size = self._told = rows, cols
                 self._set_state(State.READY)
                 # In the same breath: the reader has not begun yet, and this client misses nothing.
                 client = self._add_client(options, reattached=False)
@@ -398,9 +397,9 @@ class Session:
         The command is yet to be told.
         """
         assert self._lock.locked()
-        if (rows, cols) in ((0, 0), (self._rows, self._cols)) or self._recording is None:
+        if (rows, cols) in ((0, 0), self._size) or self._recording is None:
             return False
-        self._rows, self._cols = rows, cols
+        self._size = rows, cols
         self._recording.resize(rows, cols)
         return True
 
@@ -425,12 +424,12 @@ class Session:
     def _to_be_told(self) -> Process | None:
         """Return the command, if it is to be told ``_told``; else say that nobody tells it."""
         with self._lock:
-            rows = max(1, self._rows - 1) if self._repainting else self._rows
-            if self._process is not None and self._told != (rows, self._cols):
-                self._told = rows, self._cols
-            else:
+            rows, cols = self._size
+            size = max(1, rows - self._repainting), cols
+            if self._process is None or size == self._told:
                 self._telling = False
                 return None
+            self._told = size
             return self._process
 
     def _repaint(self) -> None:
@@ -791,18 +790,19 @@ class Session:
             raise copy_error(self._error)
 
     def info(self) -> SessionInfo:
-        """Return what the session is at this moment."""
-        with self._lock:
-            return SessionInfo(
-                id=self.command.id,
-                pid=self._pid,
-                command=self._listed,
-                rows=self._rows,
-                cols=self._cols,
-                clients=len(self._clients),
-                created=self._created,
-                last_activity=self._active,
-            )
+        """Return what the session is at this moment. Waits for nothing."""
+        # Without the lock, which is held while output is recorded: each of these is one read.
+        rows, cols = self._size
+        return SessionInfo(
+            id=self.command.id,
+            pid=self._pid,
+            command=self._listed,
+            rows=rows,
+            cols=cols,
+            clients=len(self._clients),
+            created=self._created,
+            last_activity=self._active,
+        )
 
 
 def nothing_to_watch(id: str) -> StartError:
