@@ -6,7 +6,8 @@ import copy
 import functools
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
 from .sequences import (
     C0_BYTES,
@@ -25,6 +26,22 @@ from .sequences import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+# Of nothing that a program can set in ever new ways is more kept than this; of more, the newest.
+# More modes, or colours, than any terminal has:
+MOST_MODES = 100
+MOST_COLOURS = 300
+MOST_KEY_OPTIONS = 16
+# The longest control sequence, or colour, that counts, in bytes. Terminals drop longer ones, too.
+LONGEST_CONTROL = 128
+# Of a stretch of output no more is followed than the last so many sequences that differ; and if any
+# of them save or restore, so many of all. That there are more makes no sense.
+MOST_ASSIGNED = 1000
+MOST_FOLLOWED = 1500
 
 
 @dataclass
@@ -62,31 +79,57 @@ class State:
         return copy.deepcopy(self)
 
     def fold(self, data: bytes) -> None:
-        """Follow `data`, which begins and ends outside of any sequence."""
+        """Follow `data`, which begins and ends outside of any sequence.
+
+        Most sequences only assign: then the last of those that are the same counts, and there are
+        few that differ. So a program that hides and shows the cursor for every key costs no more
+        than finding that it does.
+        """
         if b"\x1b" not in data and b"\x0e" not in data and b"\x0f" not in data:
             return
+        found = SPECIAL.findall(data)
+        stateful = {sequence for sequence in set(found) if _is_stateful(sequence)}
+        if not stateful:
+            self._assign(found)
+            self.fold_pens(data, 0, len(data))
+            return
+        # Of so many in so little output, nobody will miss what the first saved.
+        skipped = len(found) - MOST_FOLLOWED
         start = 0
-        for match in SPECIAL.finditer(data):
+        assigning: list[bytes] = []
+        for index, match in enumerate(SPECIAL.finditer(data)):
             sequence = match[0]
-            introducer = sequence[1:].lstrip(C0_BYTES)[:1]
-            if introducer == b"]":
-                aborted = data[match.end() : match.end() + 1] in (b"\x18", b"\x1a")
-                if len(sequence) <= LONGEST_OSC and not aborted:
-                    self._osc(osc_body(sequence))
-                continue
-            if introducer in (b"P", b"X", b"^", b"_"):
-                continue
-            sequence = sequence.translate(None, C0_BYTES)
-            if sequence in (b"\x1b7", b"\x1b8", b"\x1bc") or sequence[-1:] in b"suphlm":
-                # All that depends on the order of pens and the rest.
+            if sequence not in stateful:
+                assigning.append(sequence)
+            elif index >= skipped:
+                self._assign(assigning)
+                assigning.clear()
                 self.fold_pens(data, start, match.start())
+                self._follow(sequence)
                 start = match.end()
-            csi = CSI.fullmatch(sequence)
-            if csi:
-                self._csi(sequence, *csi.groups())
-            else:
-                self._escape(sequence)
+        self._assign(assigning)
         self.fold_pens(data, start, len(data))
+
+    def _assign(self, sequences: list[bytes]) -> None:
+        """Follow sequences, of which the last of those that are the same count."""
+        last = list(islice(dict.fromkeys(reversed(sequences)), MOST_ASSIGNED))
+        for sequence in reversed(last):
+            self._follow(sequence)
+
+    def _follow(self, sequence: bytes) -> None:
+        introducer = sequence[1:].lstrip(C0_BYTES)[:1]
+        if introducer == b"]":
+            if len(sequence) <= LONGEST_OSC and sequence[-1:] not in b"\x18\x1a":
+                self._osc(osc_body(sequence))
+            return
+        if introducer in (b"P", b"X", b"^", b"_") or len(sequence) > LONGEST_CONTROL:
+            return
+        sequence = sequence.translate(None, C0_BYTES)
+        csi = CSI.fullmatch(sequence)
+        if csi:
+            self._csi(sequence, *csi.groups())
+        else:
+            self._escape(sequence)
 
     def fold_pens(self, data: bytes, start: int, end: int) -> None:
         """Follow SGR, SO and SI, in a stretch of `data` with no other change of them."""
@@ -110,8 +153,9 @@ class State:
             if n in (38, 48, 58) and not colon:
                 length = {b"5": 3, b"2": 5}.get(b"".join(codes[i + 1 : i + 2]), len(codes))
             if i + length <= len(codes):
-                for group in _sgr_groups(n):
-                    self.sgr[group] = b";".join(codes[i : i + length])
+                rendition = b";".join(codes[i : i + length])
+                for group in _sgr_groups(n) if len(rendition) <= LONGEST_CONTROL else ():
+                    self.sgr[group] = rendition
             i += length
 
     def _csi(
@@ -124,7 +168,7 @@ class State:
                 self._private_mode(n, final == b"h")
         elif name in (b"h", b"l"):
             for n in numbers:
-                self.ansi_modes[n] = final == b"h"
+                _remember(self.ansi_modes, n, final == b"h", MOST_MODES)
         elif name == b"m":
             self._select_graphic_rendition(parameters)
         elif name == b"r":
@@ -137,7 +181,8 @@ class State:
         elif name == b"u":
             self._restore_cursor()
         elif name == b"?s":
-            self.saved_modes.update({n: self.modes.get(n, n in (7, 25)) for n in numbers})
+            for n in numbers:
+                _remember(self.saved_modes, n, self.modes.get(n, n in (7, 25)), MOST_MODES)
         elif name == b"?r":
             for n in numbers:
                 if n in self.saved_modes:
@@ -147,8 +192,7 @@ class State:
         elif name == b'"q':
             self.protection = sequence
         elif name in (b">m", b">n"):
-            self.key_options.pop(parameters.split(b";")[0], None)
-            self.key_options[parameters.split(b";")[0]] = sequence
+            _remember(self.key_options, parameters.split(b";")[0], sequence, MOST_KEY_OPTIONS)
         elif name in (b"=u", b">u", b"<u"):
             self._kitty_keyboard(private, numbers)
         elif name == b"t" and numbers[0] == 22:
@@ -169,8 +213,7 @@ class State:
         if n in (3, 47, 1047, 1048, 1049, 2026):
             return
         # The newest comes last: mouse modes replace each other.
-        self.modes.pop(n, None)
-        self.modes[n] = on
+        _remember(self.modes, n, on, MOST_MODES)
 
     def _kitty_keyboard(self, private: bytes, numbers: list[int]) -> None:
         stack = self.kitty_keyboard
@@ -234,8 +277,8 @@ class State:
             self._colour(b"104", b"104")
 
     def _colour(self, what: bytes, body: bytes) -> None:
-        self.colours.pop(what, None)
-        self.colours[what] = body
+        if len(body) <= LONGEST_CONTROL:
+            _remember(self.colours, what, body, MOST_COLOURS)
 
     def _save_cursor(self) -> None:
         self.saved_cursor = State(
@@ -315,6 +358,27 @@ class State:
             return b""
         first, *others = self.kitty_keyboard
         return b"\x1b[=%du" % first + b"".join(b"\x1b[>%du" % flags for flags in others)
+
+
+def _remember(table: dict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:
+    """Put an entry last, where the newest are, and drop the oldest of too many."""
+    table.pop(key, None)
+    table[key] = value
+    if len(table) > most:
+        del table[next(iter(table))]
+
+
+def _is_stateful(sequence: bytes) -> bool:
+    """Whether what a sequence does depends on those before, or on their order."""
+    sequence = sequence.translate(None, C0_BYTES)
+    if sequence in (b"\x1b7", b"\x1b8", b"\x1bc"):
+        return True
+    if not sequence.startswith(b"\x1b[") or len(sequence) > LONGEST_CONTROL:
+        return False
+    if sequence[-1:] in b"hl":
+        return b"1048" in sequence or b"1049" in sequence
+    # Saving and restoring cursor, modes, titles and keyboard flags; a soft reset.
+    return sequence[-1:] in b"sutpr" and (sequence[-1:] != b"r" or sequence[2:3] == b"?")
 
 
 def pens(data: bytes, start: int, end: int) -> tuple[bytes, Iterable[bytes]]:

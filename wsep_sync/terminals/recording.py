@@ -26,7 +26,10 @@ ALTERNATE_LIMIT = 1024 * 1024
 SLACK = 64 * 1024
 
 # How many changes of the size are remembered; each is work for who makes a redraw of it.
-MOST_SIZES = 64
+MOST_SIZES = 16
+
+# How many switches of the screen are followed in one chunk.
+MOST_SWITCHES = 50
 
 # The same attributes in the ways in which a terminal is asked to switch to the alternate screen.
 _ALTERNATE = frozenset((47, 1047, 1049))
@@ -366,6 +369,8 @@ class Recording:
 
     def _scan(self, data: bytes) -> None:
         """Record `data`, and follow the switches of screens in it."""
+        if data.count(b"\x1b[?") > MOST_SWITCHES:
+            data = self._without_flicker(data)
         start = 0
         # The prefix that both share is short, so looking for both is slow.
         pattern = _SWITCH_OR_RIS if b"\x1bc" in data else _SWITCH
@@ -381,6 +386,18 @@ class Recording:
                 start = position
             match = pattern.search(data, position)
         self._record(data[start:] if start else data)
+
+    def _without_flicker(self, data: bytes) -> bytes:
+        """Return `data` from so many switches before its end on, if it has more than that.
+
+        Nobody can have seen what was shown before, and following each switch takes long.
+        """
+        switches = deque((m.start() for m in _SWITCH.finditer(data)), MOST_SWITCHES + 1)
+        if len(switches) <= MOST_SWITCHES:
+            return data
+        if self._alternate is not None:
+            self._lost_at = self._alternate.size
+        return data[switches[1] :]
 
     def _switch(self, data: bytes, start: int, match: re.Match[bytes]) -> int:
         """Follow one setting or resetting of modes; return up to where `data` is recorded."""
@@ -439,14 +456,15 @@ class Recording:
                 self._shorten(self._alternate)
 
     def _shorten(self, alternate: _Ring) -> None:
-        """Drop what the program has cleared from the alternate screen, or else the older half."""
-        cleared = alternate.screen().cleared(self._lost_at or 0)
+        """Drop what the program has cleared from the alternate screen, or else the oldest."""
         # Only if that makes room for long, for looking takes long.
-        if cleared and alternate.size - cleared[1] < ALTERNATE_LIMIT // 2:
+        since = max(self._lost_at or 0, alternate.size - ALTERNATE_LIMIT // 2)
+        cleared = alternate.screen().cleared(since)
+        if cleared:
             alternate.forget(*cleared)
             self._lost_at = None
         else:
-            alternate.evict(ALTERNATE_LIMIT // 2)
+            alternate.evict(ALTERNATE_LIMIT * 3 // 4)
             self._lost_at = 0
 
     def resize(self, rows: int, columns: int) -> None:

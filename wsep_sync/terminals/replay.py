@@ -100,6 +100,8 @@ def _filter_sequence(match: re.Match[bytes]) -> bytes:
     raw: bytes = match[0]
     introducer = raw[1:].lstrip(C0_BYTES)[:1]
     if introducer == b"]":
+        if raw[-1:] in b"\x18\x1a":
+            return b""
         body = osc_body(raw)
         if _SHOWN_OSC.match(body) and not _COLOUR_QUERY.match(body):
             return osc_bytes(body)

@@ -38,7 +38,7 @@ NOT_EXECUTED = bytes(c for c in range(256) if c not in b"\b\t\n\v\f\r\x0e\x0f")
 SEQUENCE_BODY = (
     rb"[%(c0)s]*(?:"
     rb"\[[\x20-\x3f%(c0)s]*[\x40-\x7e]?"  # CSI
-    rb"|\][^\x07\x18\x1a\x1b]*(?:\x07|\x1b\\)?"  # OSC
+    rb"|\][^\x07\x18\x1a\x1b]*(?:[\x07\x18\x1a]|\x1b\\)?"  # OSC; CAN and SUB abort it
     rb"|[PX^_][^\x18\x1a\x1b]*(?:\x1b\\)?"  # DCS, SOS, PM, APC
     rb"|[\x20-\x2f][\x20-\x2f%(c0)s]*[\x30-\x7e]?"  # an escape with intermediate bytes
     rb"|[\x30-\x7e]?)" % {b"c0": C0}
