@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
 import os
 import select
@@ -20,18 +21,20 @@ import pytest
 from helpers import (
     NOBODY,
     SECONDS,
+    RawClient,
     Task,
     alive,
     blocked,
     ends_processes,
     eventually,
     gone,
+    listening,
     numbers,
     sh,
     state,
 )
 
-from wsep_sync import Command, Execer, ExitError, LocalExecer, StartError, process
+from wsep_sync import Command, Execer, ExitError, LocalExecer, StartError, process, run
 
 
 @pytest.fixture
@@ -552,6 +555,74 @@ def test_close_leaves_alone_what_runs_on_after_the_end_was_seen() -> None:
         assert alive(child)
 
 
+# Each in a process group of its own; the second ignores all that can be, the third begins others.
+JOBS = """
+    set -m
+    sleep 1000 & echo job $!
+    (trap '' HUP TERM INT; while :; do sleep 1000; done) & echo job $!
+    (while :; do sleep 0.01; done) & echo job $!
+    setsid sh -c 'echo daemon $$; exec sleep 1000' &
+    while :; do wait; done
+"""
+
+
+@pytest.mark.parametrize("how", ["close", "hang_up", "kill", "with SIGKILL first"])
+def test_the_whole_session_is_ended(
+    execer: LocalExecer, tty: bool, how: str, short_grace: None
+) -> None:
+    started = execer.start(Command("bash", ["-c", JOBS], tty=tty))
+    lines = sorted(started.stdout.readline().split() for _ in range(4))
+    daemon, *jobs = (int(line[1]) for line in lines)
+    with ends_processes(*jobs, daemon):
+        assert {os.getsid(job) for job in jobs} == {started.pid}
+        assert len({os.getpgid(job) for job in [*jobs, started.pid]}) == 4
+        # What has made a session of its own is a daemon, and nobody's to end.
+        assert os.getsid(daemon) == daemon
+        if how == "kill":
+            started.kill()
+        elif how == "hang_up":
+            started.hang_up()
+        else:
+            if how != "close":
+                started.send_signal(signal.SIGKILL)
+            started.close()
+        gone(started.pid, *jobs)
+        assert sessions(started.pid) == []
+        assert alive(daemon)
+        started.close()
+
+
+def sessions(session: int) -> list[int]:
+    """The processes of a session that live."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and os.getsid(int(entry.name)) == session:
+                found += [int(entry.name)] if alive(int(entry.name)) else []
+    return found
+
+
+def test_a_session_that_ends_by_itself_leaves_its_jobs(execer: LocalExecer) -> None:
+    script = "set -m; sleep 1000 >/dev/null 2>&1 & echo $!"
+    with execer.start(Command("bash", ["-c", script])) as started:
+        job = int(started.stdout.readline())
+        with ends_processes(job):
+            started.wait(SECONDS)
+            started.close()
+            assert alive(job)
+            started.kill()
+            assert alive(job)
+
+
+def test_a_job_ends_with_its_connection() -> None:
+    with listening() as listener, RawClient(listener.url) as client:
+        client.start(Command("bash", ["-c", "set -m; sleep 1000 & echo $!; wait"]))
+        job = int(client.receive()[1])
+        with ends_processes(job):
+            client.reset()
+            gone(job)
+
+
 def test_close_does_not_wait_for_orphans_that_have_ended() -> None:
     # Process 1 reaps them when it comes to it: in many a container late, or never. Here, orphans
     # become ours (PR_SET_CHILD_SUBREAPER), and we do not reap them.
@@ -640,6 +711,42 @@ def test_a_terminal_that_slept_through_its_hangup_gets_another(execer: LocalExec
 
 
 # What is dropped
+
+
+@pytest.mark.parametrize("uid", [0, NOBODY])
+def test_a_terminal_ends_with_its_command(execer: LocalExecer, uid: int) -> None:
+    # And not with what still holds it, whose output it would not take any more.
+    script = "stty -echo; setsid sh -c 'echo $$; exec sleep 1000' & read go; seq 20000; printf last"
+    if uid and os.geteuid():
+        uid = 0
+    with execer.start(sh(script, tty=True, uid=uid, gid=uid)) as started:
+        holder = int(started.stdout.readline())
+        with ends_processes(holder):
+            started.stdin.write(b"go\n")
+            started.stdin.flush()
+            with Task(started.stdout.read) as reading:
+                out = reading.result()
+            assert out.endswith(b"20000\r\nlast")
+            assert len(out) == sum(len(f"{n}\r\n") for n in range(1, 20001)) + 4
+            assert started.stdout.read() == b""
+            started.wait(SECONDS)
+            assert alive(holder)
+
+
+@pytest.mark.parametrize("stdout", ["nothing", "file"])
+def test_nothing_is_waited_for_that_nobody_asked_for(
+    execer: LocalExecer, tty: bool, stdout: str, tmp_path: Path
+) -> None:
+    script = "trap '' HUP; sleep 1000 & echo $! > pid; kill -0 $!"
+    with (tmp_path / "out").open("w") as file:
+        options = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        if stdout == "file":
+            options["stdout"] = file.fileno()
+        command = functools.partial(run, script, shell=True, cwd=tmp_path, execer=execer, tty=tty)
+        with Task(lambda: command(**options)) as running:
+            assert running.result().returncode == 0
+    with ends_processes(int((tmp_path / "pid").read_text())):
+        pass
 
 
 def test_a_status_that_the_kernel_has_thrown_away_is_unknown() -> None:

@@ -29,6 +29,10 @@ __all__ = ["LocalExecer", "LoginCommand"]
 # around us, or by the kernel where SIGCHLD is ignored. subprocess says 0 then, for success.
 _UNKNOWN = -1
 
+# How often those who are left of a session are killed. Each time there may be some who were being
+# forked; after so many, they are not to be killed: somebody else's, or waiting for a disk.
+_KILL_ROUNDS = 20
+
 # What the server takes its token from. Whoever has it can start commands.
 _TOKEN = "WSEP_TOKEN"
 
@@ -172,6 +176,9 @@ class LocalProcess(Process):
         self._status: int | None = None  # as waitpid gives it, or _UNKNOWN
         self._closed = False
         self._terminal: local_pty.LocalTerminal | None = None
+        # One for all who wait, and not one for each: a Ctrl-C likes to come when a wait begins,
+        # and a descriptor between two bytecodes belongs to nobody. Let go of when reaped.
+        self._watch: _ExitWatch | None
         with contextlib.ExitStack() as undo:
             self._stop = Wakeup()
             if command.tty:
@@ -180,9 +187,6 @@ class LocalProcess(Process):
                 self._start_on_pipes(command, environment, undo)
             undo.pop_all()
         self.pid = self._child.pid
-        # One for all who wait, and not one for each: a Ctrl-C likes to come when a wait begins,
-        # and a descriptor between two bytecodes belongs to nobody. Let go of when reaped.
-        self._watch: _ExitWatch | None = _ExitWatch(self.pid)
 
     def _start_on_pipes(
         self, command: Command, environment: dict[str, str], undo: contextlib.ExitStack
@@ -207,6 +211,7 @@ class LocalProcess(Process):
             else:
                 argv = [command.command, *command.args]
                 self._child = _spawn(argv, stdio, command, environment, leader=True)
+        self._watch = _ExitWatch(self._child.pid)
         if command.stdin:
             self.stdin = streams.buffered_writer(streams.DescriptorWriter(stdin, stop))
         else:
@@ -240,7 +245,9 @@ class LocalProcess(Process):
         self._terminal = terminal
         writer = streams.DescriptorWriter(for_writing, stop, last=terminal.end_of_file)
         self.stdin = streams.buffered_writer(writer)
-        reader = streams.DescriptorReader(for_reading, stop, terminal=True)
+        self._watch = _ExitWatch(self._child.pid)
+        end = self._watch if self._watch.fileno() >= 0 else None
+        reader = streams.DescriptorReader(for_reading, stop, terminal=True, end=end)
         self.stdout = streams.buffered_reader(reader)
         self.stderr = streams.empty_reader()
 
@@ -332,6 +339,14 @@ class LocalProcess(Process):
 
     def kill(self) -> None:
         self.send_signal(signals.SIGKILL)
+        with self._lock:
+            if self._status is not None:
+                return
+            session = _Session(self.pid)
+        # What was just being forked is there the next time.
+        for _ in range(_KILL_ROUNDS):
+            if not session.signal(signals.SIGKILL):
+                break
 
     def close(self) -> None:
         deadline = time.monotonic() + process.CLOSE_GRACE
@@ -339,7 +354,12 @@ class LocalProcess(Process):
             # Whoever has seen the command end may have left something running in its group on
             # purpose, as a shell does with "&". Otherwise the group goes with it.
             running = self._status is None
+            session = _Session(self.pid)
         if running:
+            # What has a group of its own, as "set -m" gives each job; the others are signalled
+            # together. Those of an interactive shell are told by it, too.
+            session.signal(signals.SIGHUP, others=True)
+            session.signal(signals.SIGTERM, others=True)
             if self._terminal is not None:
                 self._end_with(signals.SIGHUP)
             self._end_with(signals.SIGTERM)
@@ -352,14 +372,14 @@ class LocalProcess(Process):
                 # One that cannot even be killed waits for a disk or a file server, or is somebody
                 # else's. Nothing here can wait for that.
                 self._wait(process.CLOSE_GRACE)
-            # What the command left in its group may still be tidying up. While one of them is
-            # there, the kernel gives the group's number to nobody else.
+            # What the command left in its group and session may still be tidying up. While one of
+            # them is there, the kernel gives the number to nobody else.
             pause = 0.005
-            while _group_lives(self.pid):
+            kills = 0
+            while session.lives() and kills < _KILL_ROUNDS:
                 if time.monotonic() > deadline:
-                    with contextlib.suppress(OSError):
-                        os.killpg(self.pid, signals.SIGKILL)
-                    break
+                    kills += 1
+                    session.signal(signals.SIGKILL)
                 time.sleep(pause)  # nothing tells of the end of a process that is not our child
                 pause = min(2 * pause, 0.1)
         with self._lock:
@@ -386,6 +406,10 @@ class _ExitWatch:
             with contextlib.suppress(OSError):  # an old kernel, or a sandbox, without it
                 self._fd = os.pidfd_open(pid)
 
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when the child has ended, or -1."""
+        return self._fd
+
     def wait(self, timeout: float | None) -> bool:
         """Block until there is reason to look again; False once the timeout has passed."""
         if timeout is not None and timeout <= 0:
@@ -400,29 +424,102 @@ class _ExitWatch:
             os.close(self._fd)
 
 
-def _group_lives(group: int) -> bool:
-    """Whether the group has a process that has not ended."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    if sys.platform != "linux":
+class _Session:
+    """The processes of a command's session, its group among them. To be made before it is reaped.
+
+    On Linux /proc tells of them. Elsewhere only the group is known, by its number.
+
+    A process is signalled only after a look at when it began, through a descriptor of it: its
+    number may have become another's meanwhile. So may the session's own, once all of it has ended
+    and the leader was reaped; then there is a leader that began at another time.
+    """
+
+    def __init__(self, leader: int) -> None:
+        self._leader = leader
+        stat = _stat(leader)
+        self._began = None if stat is None else stat.began
+
+    def signal(self, signal: signals.Signals, others: bool = False) -> bool:
+        """Signal all of it but the leader; return whether there was anybody who had not ended.
+
+        Args:
+            others: Not those of the leader's group.
+        """
+        members = self._members()
+        if members is None:
+            return False
+        if not others:
+            with contextlib.suppress(OSError):
+                os.killpg(self._leader, signal)
+        for pid, stat in members.items():
+            if stat.group != self._leader:
+                _signal_process(pid, stat.began, signal)
+        return bool(members)
+
+    def lives(self) -> bool:
+        """Whether there is anybody, besides the leader, who has not ended."""
+        members = self._members()
+        if members is not None:
+            return bool(members)
+        try:
+            os.killpg(self._leader, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
         return True
-    # Orphans that have ended still count until process 1 reaps them, which is late in many a
-    # container, if ever.
-    found = False
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:
-                # State, parent, group; the name before them may hold spaces and parentheses.
-                fields = file.read().rpartition(b")")[2].split()
-                if int(fields[2]) == group:
-                    found = True
-                    if fields[0] not in (b"Z", b"X"):
-                        return True
-    return not found  # they are hidden from us (the mount option hidepid), but there
+
+    def _members(self) -> dict[int, _Stat] | None:
+        """Return those who have not ended, or ``None`` where that cannot be known."""
+        if self._began is None:
+            return None
+        found = {}
+        for entry in os.listdir("/proc"):
+            stat = _stat(int(entry)) if entry.isdecimal() else None
+            if stat is None or stat.session != self._leader:
+                continue
+            if int(entry) != self._leader:
+                # Orphans that have ended still count until process 1 reaps them, which is late in
+                # many a container, if ever.
+                if not stat.ended:
+                    found[int(entry)] = stat
+            elif stat.began != self._began:
+                return {}  # another's session
+        return found
+
+
+@dataclass(frozen=True)
+class _Stat:
+    """What Linux tells of a process; see proc_pid_stat(5)."""
+
+    ended: bool
+    group: int
+    session: int
+    began: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    """Return what is known of a process, if it is there and not hidden (the option hidepid)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            # The name before the last parenthesis may hold spaces and parentheses.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return _Stat(fields[0] in (b"Z", b"X"), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def _signal_process(pid: int, began: int, signal: signals.Signals) -> None:
+    """Signal a process if it is the one that began then."""
+    with contextlib.suppress(OSError), contextlib.ExitStack() as cleanup:
+        if not hasattr(os, "pidfd_open") or not hasattr(signals, "pidfd_send_signal"):
+            os.kill(pid, signal)
+            return
+        descriptor = os.pidfd_open(pid)
+        cleanup.callback(os.close, descriptor)
+        stat = _stat(pid)
+        if stat is not None and stat.began == began:
+            signals.pidfd_send_signal(descriptor, signal)
 
 
 def _pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple[int, int]:

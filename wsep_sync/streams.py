@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from .errors import WsepError, copy_error
 from .threads import start_thread
-from .wakeup import READ, WRITE, Wakeup, a_while, wait_for
+from .wakeup import READ, WRITE, Pollable, Wakeup, a_while, wait_for
 
 if sys.platform == "linux":
     import fcntl
@@ -128,12 +128,28 @@ class DescriptorReader(_Descriptor):
 
     ``readinto`` blocks until there is something, the writers are gone, or the process is closed;
     the last two are the end of the file. For one that does not block, see :meth:`fileno`.
+
+    Args:
+        descriptor, stop, terminal: As for what writes.
+        end: Readable when the leader of a terminal's session has ended. That, too, is the end of
+            the file, once all that is there was read: the kernel has hung up the terminal, and
+            takes nothing from those who still hold it.
     """
 
     mode = "rb"
 
-    def __init__(self, descriptor: int, stop: Wakeup, terminal: bool = False) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        stop: Wakeup,
+        terminal: bool = False,
+        end: Pollable | None = None,
+    ) -> None:
         super().__init__(descriptor, stop, terminal)
+        self._end = end
+
+    def _wait(self, event: int) -> bool:
+        return wait_for(self._fd, event, self._stop, None, self._end)
 
     def readable(self) -> bool:
         return True
@@ -189,7 +205,13 @@ class DescriptorReader(_Descriptor):
     def ready(self, timeout: float | None) -> bool:
         """Block until ``readinto`` would not, for at most ``timeout`` seconds; return if so."""
         self._check_open()
-        return wait_for(self._fd, READ, self._stop, timeout) or self._stop.is_set()
+        if self._end is None:
+            return wait_for(self._fd, READ, self._stop, timeout) or self._stop.is_set()
+        return (
+            wait_for(self._fd, READ, self._stop, timeout, self._end)
+            or self._stop.is_set()
+            or wait_for(self._end.fileno(), READ, None, 0)
+        )
 
     def readall(self) -> Any:  # bytes or None; typeshed knows only of bytes
         return _read_all(self)

@@ -15,8 +15,9 @@ import socket
 import sys
 import threading
 import time
+from typing import Protocol
 
-__all__ = ["READ", "WRITE", "Wakeup", "a_while", "check_timeout", "wait_for"]
+__all__ = ["READ", "WRITE", "Pollable", "Wakeup", "a_while", "check_timeout", "wait_for"]
 
 #: What :func:`wait_for` waits for; poll(2)'s POLLIN and POLLOUT, which Windows has not.
 READ = 0x1
@@ -97,8 +98,18 @@ def a_while(timeout: float | None = None) -> float | None:
     return _SIGNALS_WAIT if timeout is None else min(timeout, _SIGNALS_WAIT)
 
 
+class Pollable(Protocol):
+    """What is readable when something has happened."""
+
+    def fileno(self) -> int: ...
+
+
 def wait_for(
-    descriptor: int, event: int, wakeup: Wakeup | None, timeout: float | None = None
+    descriptor: int,
+    event: int,
+    wakeup: Wakeup | None,
+    timeout: float | None = None,
+    end: Pollable | None = None,
 ) -> bool:
     """Block until the descriptor is ready, or ended; False when woken or after the timeout.
 
@@ -108,11 +119,15 @@ def wait_for(
     Args:
         event: :data:`READ` or :data:`WRITE`.
         timeout: Seconds; ``None`` waits for ever.
+        end: Wakes, too. What happened before it did is seen all the same: a descriptor that was
+            ready by then is.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         rest = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ready = _poll(descriptor, event, wakeup, a_while(rest))
+        ready = _poll(descriptor, event, wakeup, a_while(rest), end)
+        if ready and end is not None and descriptor not in ready:
+            ready |= _poll(descriptor, event, None, 0)
         if ready:
             events = ready.get(descriptor, 0)
             return bool(events & event) or (event == READ and bool(events))
@@ -121,7 +136,11 @@ def wait_for(
 
 
 def _poll(
-    descriptor: int, event: int, wakeup: Wakeup | None, timeout: float | None
+    descriptor: int,
+    event: int,
+    wakeup: Wakeup | None,
+    timeout: float | None,
+    end: Pollable | None = None,
 ) -> dict[int, int]:
     """Which descriptors are ready, and for what; nothing is after the timeout."""
     if not hasattr(select, "poll"):  # Windows
@@ -135,5 +154,7 @@ def _poll(
     poll.register(descriptor, event)
     if wakeup is not None:
         poll.register(wakeup, READ)
+    if end is not None:
+        poll.register(end, READ)
     # Rounded up, lest a caller spin through the last millisecond.
     return dict(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
