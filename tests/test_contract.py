@@ -702,7 +702,7 @@ def test_a_signal_reaches_the_whole_group(execer: Execer) -> None:
 @pytest.mark.parametrize("number", [-1, 65, 1000])
 def test_no_such_signal(execer: Execer, number: int) -> None:
     with execer.start(Command("cat", stdin=True)) as process:
-        with pytest.raises(ValueError, match=str(number)):
+        with pytest.raises(ValueError, match="signal"):
             process.send_signal(number)
         process.stdin.close()
         process.wait(SECONDS)
