@@ -220,6 +220,18 @@ def listening_ports(pid: int) -> list[int]:
 # TLS
 
 
+def test_one_peer_may_have_so_many_connections() -> None:
+    with server_process("--max-connections-per-peer", "2") as (url, _):
+        with connect(url) as execer, contextlib.ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(execer.start(Command("cat", stdin=True)))
+            done = run("notty", "--url", url, "--", "true")
+            assert done.returncode == 255
+            has_one_line(done.stderr, "HTTP 503: too many connections")
+            assert run("sessions", "--url", url).returncode == 0
+        connect(url).close()
+
+
 def test_tls(cert: list[str], tmp_path: Path) -> None:
     authority = ["--ca-file", f"{tmp_path}/authority.pem"]
     with server_process(*cert) as (url, _):

@@ -6,9 +6,11 @@ that simple-websocket had accepted with a thread of its own, as Flask-Sock does 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -1316,6 +1318,80 @@ def test_loopback_is_never_reached_through_a_proxy(
             url = acceptor.listener.url.replace("127.0.0.1", host)
             drop(connect_websocket(url, timeout=SECONDS), acceptor.accepted())
         assert requests == []
+
+
+class Tunnel:
+    """A proxy that answers a CONNECT, and connects to a port of this machine."""
+
+    def __init__(self, listening: socket.socket, answer: bytes, port: int = 0) -> None:
+        self.head = ""
+        self._listening, self._answer, self._port = listening, answer, port
+
+    def __call__(self) -> None:
+        near, _ = self._listening.accept()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(near)
+            near.settimeout(SECONDS)
+            self.head, _ = read_head(near)
+            near.sendall(self._answer)
+            if not self._port:
+                with contextlib.suppress(OSError):
+                    near.recv(1)
+                return
+            far = stack.enter_context(socket.create_connection(("127.0.0.1", self._port)))
+            back = Task(_copy_all, far, near)
+            _copy_all(near, far)
+            back.result()
+
+
+def _copy_all(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_through_a_proxy(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening_socket() as listening, Acceptor(accept_websocket, tls=tls) as acceptor:
+        tunnel = Tunnel(listening, b"HTTP/1.1 200 OK\r\n\r\n", acceptor.listener.server_port)
+        where = f"http://me:pa%20ss@127.0.0.1:{listening.getsockname()[1]}"
+        monkeypatch.setenv("https_proxy" if tls else "http_proxy", where)
+        monkeypatch.delenv("no_proxy", raising=False)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        with Task(tunnel):
+            url = f"{'wss' if tls else 'ws'}://server.invalid/path"
+            transport = connect_websocket(url, timeout=SECONDS, ssl_context=context)
+            drop(transport, acceptor.accepted())
+    port = 443 if tls else 80
+    assert tunnel.head.splitlines()[:2] == [
+        f"CONNECT server.invalid:{port} HTTP/1.1",
+        f"Host: server.invalid:{port}",
+    ]
+    assert f"Proxy-Authorization: Basic {base64.b64encode(b'me:pa ss').decode()}" in tunnel.head
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "the proxy answered HTTP 407"),
+        (b"nonsense\r\n\r\n", "the proxy answered in no HTTP"),
+        (b"HTTP/1.1 200 OK\r\n", "no answer within 0.3 seconds"),
+        (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching\r\n\r\n", "something came before TLS"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * (1 << 20), "too long"),
+    ],
+)
+def test_a_proxy_that_does_not_connect(
+    answer: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listening_socket() as listening:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        with Task(Tunnel(listening, answer)), pytest.raises(ConnectError, match=words):
+            connect_websocket("wss://server.invalid", timeout=0.3 if "0.3" in words else SECONDS)
 
 
 def test_ipv6() -> None:

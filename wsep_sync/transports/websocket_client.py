@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import errno
 import ipaddress
 import os
@@ -10,10 +12,11 @@ import socket
 import time
 from collections.abc import Mapping
 from http.cookies import CookieError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import websocket
+from websocket._url import get_proxy_info
 
 from ..errors import ConnectError
 from .sockets import SocketTransport, start_tls
@@ -48,7 +51,7 @@ def connect_websocket(
 
     Args:
         url: ``ws://`` or ``wss://``.
-        timeout: Seconds for all of it: TCP, TLS and the HTTP answer. Through a proxy, for each.
+        timeout: Seconds for all of it: TCP, a proxy, TLS and the HTTP answer.
         headers: More HTTP headers to send.
         ssl_context: For ``wss://``; by default the system's trust store, and the host's name is
             checked.
@@ -79,8 +82,8 @@ def connect_websocket(
     handshake = None
     began = time.monotonic()
     try:
-        if not _proxied(parts.scheme, parts.hostname):
-            handshake = Handshake(parts.hostname, port, timeout, ssl_context, _MAX_ANSWER)
+        proxy = _proxy(parts.scheme, parts.hostname)
+        handshake = Handshake(parts.hostname, port, timeout, ssl_context, _MAX_ANSWER, proxy)
         ws.connect(  # type: ignore[no-untyped-call]
             url,
             timeout=timeout,
@@ -104,26 +107,30 @@ def connect_websocket(
         _raise_refusal(url, handshake, error)
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ConnectError(url, words) from error
-    received = b""
-    if handshake is not None:
-        ws.sock, received = handshake.socket, handshake.received
+    ws.sock = handshake.socket
     try:
-        return WebSocketClientTransport(ws, received)
+        return WebSocketClientTransport(ws, handshake.received)
     except OSError as error:  # no more descriptors can be had
         raise ConnectError(url, str(error.strerror)) from error
 
 
-def _proxied(scheme: str, hostname: str) -> bool:
-    """Whether to let the library look for a proxy in the environment."""
+# A proxy's host and port, and what it is to be shown of a user, "NAME:PASSWORD" or "".
+_Proxy: TypeAlias = "tuple[str, int, str]"
+
+
+def _proxy(scheme: str, hostname: str) -> _Proxy | None:
+    """Return the proxy that the environment names for a host, if any."""
     if hostname == "localhost":
-        return False
-    try:
+        return None
+    with contextlib.suppress(ValueError):
         if ipaddress.ip_address(hostname).is_loopback:
-            return False
-    except ValueError:
-        pass
+            return None
     name = "https_proxy" if scheme == "wss" else "http_proxy"
-    return bool(os.environ.get(name) or os.environ.get(name.upper()))
+    if not (os.environ.get(name) or os.environ.get(name.upper())):
+        return None
+    # With the library's rules for no_proxy.
+    host, port, user = get_proxy_info(hostname, scheme == "wss")
+    return (host, port or 80, ":".join(filter(None, user or ()))) if host else None
 
 
 def _raise_refusal(url: str, handshake: Handshake | None, error: Exception) -> None:
@@ -156,6 +163,7 @@ class Handshake:
         timeout: Seconds for all.
         context: For TLS.
         limit: Bytes that may be received.
+        proxy: Through this.
 
     Attributes:
         socket: The connection.
@@ -167,7 +175,13 @@ class Handshake:
     """
 
     def __init__(
-        self, host: str, port: int, timeout: float, context: ssl.SSLContext | None, limit: int
+        self,
+        host: str,
+        port: int,
+        timeout: float,
+        context: ssl.SSLContext | None,
+        limit: int,
+        proxy: _Proxy | None = None,
     ) -> None:
         self._deadline = time.monotonic() + timeout
         self._room = limit
@@ -175,17 +189,41 @@ class Handshake:
         self.status: int | None = None
         # As bytes, it is looked up without the codec for international names, whose import takes a
         # millisecond.
-        address: Any = host.encode() if host.isascii() else host
-        self.socket = socket.create_connection((address, port), timeout)
+        to, to_port = proxy[:2] if proxy else (host, port)
+        address: Any = to.encode() if to.isascii() else to
+        self.socket = socket.create_connection((address, to_port), timeout)
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if proxy:
+                self._pass_proxy(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", proxy[2])
             if context is not None:
+                if self.received:  # or it would be taken for the server's, which TLS protects
+                    raise OSError(errno.EPROTO, "something came before TLS")
                 self._hurry()
                 self.socket = tls = start_tls(self.socket, context, server_hostname=host)
                 tls.do_handshake()
         except BaseException:
             self.socket.close()
             raise
+
+    def _pass_proxy(self, target: str, user: str) -> None:
+        """Let a proxy connect to where we want to go (RFC 9110, section 9.3.6)."""
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+        if user:
+            lines.append(f"Proxy-Authorization: Basic {base64.b64encode(user.encode()).decode()}")
+        self.send("\r\n".join([*lines, "", ""]).encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            data = self.receive()
+            if not data:
+                raise OSError(errno.ECONNRESET, "the proxy ended the connection")
+            head += data
+        self.status = None  # that of the server is to come
+        match = _STATUS.match(head)
+        if match is None or not match[1].startswith(b"2"):
+            words = "in no HTTP" if match is None else f"HTTP {match[1].decode()}"
+            raise OSError(errno.ECONNREFUSED, f"the proxy answered {words}")
+        self.received = head.partition(b"\r\n\r\n")[2]
 
     def _hurry(self) -> None:
         rest = self._deadline - time.monotonic()
