@@ -19,6 +19,7 @@ __all__ = ["Access", "Refusal", "check_token", "is_loopback"]
 
 # RFC 9110, section 7.2: a host and perhaps a port; nothing that urlsplit() would take off.
 # RFC 1035, section 2.3.4: no name is longer. It is logged where it is not known.
+_TOKEN = re.compile(r"[!-~]+")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{1,50}\]|[A-Za-z0-9._-]{1,255})(?::[0-9]{0,5})?")
 
 # What stands before the token where a browser says it.
@@ -119,7 +120,7 @@ def check_token(token: str) -> str:
     Raises:
         ValueError: It cannot. The message does not contain it.
     """
-    if not re.fullmatch(r"[!-~]+", token):
+    if not _TOKEN.fullmatch(token):
         raise ValueError("a token must be printable ASCII characters, one at least, and no spaces")
     return token
 

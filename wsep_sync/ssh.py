@@ -638,9 +638,12 @@ class _Connection:
         return _end_of_file(shown)
 
 
+_END_OF_FILE = re.compile(rb"\beof = (<undef>|(?:M-)?\^?.);")
+
+
 def _end_of_file(modes: bytes) -> bytes:
     """Return the character that stty(1) shows for it; Ctrl-D, if it does not."""
-    match = re.search(rb"\beof = (<undef>|(?:M-)?\^?.);", modes)
+    match = _END_OF_FILE.search(modes)
     if match is None:
         return b"\x04"
     shown = match[1]

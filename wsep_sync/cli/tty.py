@@ -45,8 +45,8 @@ _RESET_MODES = (
     b"\x1b[0 q\x1b]8;;\x1b\\\x1b[m\x1b(B\x1b)B\x0f"
 )
 
-# What switches between the normal and the alternate screen.
-_SWITCH_SCREEN = re.compile(rb"\x1b\[\?(?:\d+;)*(?:47|1047|1049)(?:;\d+)*([hl])")
+# What switches between the normal and the alternate screen, with few other modes.
+_SWITCH_SCREEN = re.compile(rb"\x1b\[\?(?:\d{1,5};){0,4}(?:47|1047|1049)(?:;\d{1,5}){0,4}([hl])")
 _LONGEST_SWITCH = 32  # in bytes: whoever sets modes in one sequence sets some few
 
 # Pauses between attempts to connect again, in seconds; the last one is repeated.

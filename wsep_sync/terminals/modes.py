@@ -31,6 +31,10 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
+# OSC that set foreground, background, cursor and so on, and those that reset them.
+_DYNAMIC_COLOUR = re.compile(rb"1\d")
+_RESET_COLOUR = re.compile(rb"11\d")
+
 # Of nothing that a program can set in ever new ways is more kept than this; of more, the newest.
 # More modes, or colours, than any terminal has:
 MOST_MODES = 100
@@ -262,11 +266,11 @@ class State:
             for index, colour in zip(fields[::2], fields[1::2], strict=False):
                 if colour != b"?":
                     self._colour(b"4;" + index, b"4;%b;%b" % (index, colour))
-        elif re.fullmatch(rb"1\d", number):
+        elif _DYNAMIC_COLOUR.fullmatch(number):
             for n, colour in enumerate(value.split(b";"), int(number)):
                 if colour != b"?" and n < 20:
                     self._colour(b"%d" % n, b"%d;%b" % (n, colour))
-        elif re.fullmatch(rb"11\d", number):
+        elif _RESET_COLOUR.fullmatch(number):
             self._colour(number[1:], number)
         elif number == b"104" and value:
             for index in value.split(b";"):

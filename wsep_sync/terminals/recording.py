@@ -34,11 +34,9 @@ MOST_SWITCHES = 50
 # The same attributes in the ways in which a terminal is asked to switch to the alternate screen.
 _ALTERNATE = frozenset((47, 1047, 1049))
 
-# All sequences but SGR and EL: the others might bring the cursor, or what is shown, up.
-_MOVES = re.compile(rb"\x1b(?!\[[0-9;:]*[mK])")
-
-# What a chunk is searched for. The literal prefix lets the regex engine run at memory speed.
-_SWITCH_BODY = rb"\[\?((?:[0-9;]*;)?0*(?:47|1047|1049)(?:;[0-9;]*)?)([hl])"
+# What a chunk is searched for. The literal prefix lets the regex engine run at memory speed. The
+# end is looked for first: else each number of what has none would be tried with all that follow.
+_SWITCH_BODY = rb"\[\?(?=[0-9;]*[hl])((?:[0-9;]*;)?0*(?:47|1047|1049)(?:;[0-9;]*)?)([hl])"
 _SWITCH = re.compile(rb"\x1b" + _SWITCH_BODY)
 _SWITCH_OR_RIS = re.compile(rb"\x1b(?:" + _SWITCH_BODY + rb"|c)")
 _HELD_BACK = re.compile(rb"\x1b(?:\[\??[\d;:]{0,200})?\Z")
