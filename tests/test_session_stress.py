@@ -67,8 +67,11 @@ def test_three_hundred_sessions_held_at_once(engine: str) -> None:
         held += HELD
         eventually(lambda: threads(pid) <= 2 + 2 * held, "what is not needed has ended")
         each = (memory(pid) - before) / HELD
-        # The commands are its only children: there is no helper process.
-        assert children(pid) == warm | set(pids)
+        # The commands are its only children, but for the one helper that emulates terminals for
+        # all of them.
+        others = children(pid) - warm - set(pids)
+        assert len(others) <= 1
+        assert children(pid) - others == warm | set(pids)
         # All of them are there yet.
         assert [ask(url, str(i), "2") for i in range(HELD)] == pids
         assert each <= 100 * 1024
