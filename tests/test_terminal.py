@@ -366,6 +366,34 @@ def test_redraw_after_a_change_of_size(engine, size) -> None:
         assert redraw(terminal.snapshot())
 
 
+@pytest.mark.parametrize("columns", [COLUMNS // 2 - 1, COLUMNS * 2])
+def test_lines_that_were_overwritten_at_another_width(engine, columns) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(b"$ get\r\n\x1b[31m")
+    for i in range(50):
+        terminal.feed(b"\r[" + b"#" * (i // 3) + b"." * (17 - i // 3) + b"]")
+    terminal.resize(20, columns)
+    shown = JUDGES["pyte"](LEFT_OVER + terminal.redraw(), 20, columns)
+    text = "".join("".join(cell[0] for cell in row).rstrip() for row in shown.cells)
+    assert text == "$ get[" + "#" * 16 + ".]"
+    assert shown.cells[1][0][1] != "default"
+
+
+def test_links_and_keypad_mode_as_they_were(engine) -> None:
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(
+        b"\x1b=one \x1b]8;id=7;http://x/\x1b\\\xe6\x97\xa5 link\x1b]8;;\x07 two\r\n"
+        b"\x1b]8;;http://y/\x1b\\on"
+    )
+    redraw = terminal.redraw()
+    assert b"\x1b=" in redraw
+    assert b"\x1b[?66h" not in redraw
+    links = r"\x1b\]8;[^;]*;(.*?)\x1b\\(.*?)(?=\x1b|\r|$)"
+    found = re.findall(links, redraw[redraw.index(b"one") :].decode())
+    assert ("http://x/", "日 link") in found
+    assert ("http://y/", "on") in found
+
+
 # Attaching in the midst of a sequence or a character
 
 STREAM = (

@@ -17,6 +17,7 @@ from .sequences import (
     NOT_REPLAYED,
     PARTIAL_SEQUENCE,
     PRIVATE_MODES,
+    SEQUENCE_BODY,
     SPECIAL,
     osc_body,
     osc_bytes,
@@ -49,6 +50,9 @@ _SIXEL = re.compile(rb"\x1bP[\d;]*q[\x00-\x06\x08-\x17\x19\x1c-\x7e]*\x1b\\")
 # A terminal that decodes UTF-8 before it looks for controls (xterm, VTE) takes U+0090 for DCS,
 # U+009A for DECID, U+009B for CSI and so on. Without its first byte such a character is an error.
 _ENCODED_C1 = re.compile(rb"(?<!\xc2)\xc2+(?=[\x90\x98\x9a\x9b\x9d-\x9f])")
+
+# All sequences but those that move the cursor or erase.
+_SETTINGS = re.compile(rb"\x1b(?!\[[0-9;:]*[ABCDHJKGdXP@LM])" + SEQUENCE_BODY)
 
 # The last of these makes all that came before invisible: a full reset, or an erased screen
 # together with its erased scrollback, in the ways in which clear(1), ncurses and shells write it.
@@ -135,7 +139,8 @@ def replay(snapshot: Snapshot) -> bytes:
     Where it can't know, being no emulator:
 
     * After a change of size the normal screen is what the recorded output looks like at the new
-      size, as if it had been that size from the start.
+      size, as if it had been that size from the start; but of lines that were overwritten at
+      another width only what was written last is there.
     * The alternate screen starts with the cursor where it is estimated to have been, and is always
       clear (47 would show again what it held when it was last left). If it is lost, it is left
       clear, for the program to paint.
@@ -148,7 +153,7 @@ def replay(snapshot: Snapshot) -> bytes:
     """
     parts = [reset_bytes(snapshot.columns)]
     if snapshot.alternate is None:
-        start, data = _without_erased(snapshot.normal)
+        start, data = _without_erased(snapshot.normal, snapshot.columns)
         body, partial = split_partial(data + snapshot.held)
         end = start.copy()
         end.fold(body)
@@ -193,9 +198,34 @@ def start_bytes(start: State) -> bytes:
     return b"".join(parts)
 
 
-def _without_erased(normal: Screen) -> tuple[State, bytes]:
+def _without_overwritten(normal: Screen, columns: int) -> bytes:
+    """Return the output, and of lines that were written at another width what was left of them.
+
+    A progress bar that goes back to the start of its line again and again would, where it does not
+    fit any more, leave a line each time.
+    """
+    starts = [start for start, _, _ in normal.sizes] + [len(normal.data)]
+    parts = []
+    for (start, _, width), end in zip(normal.sizes, starts[1:], strict=True):
+        data = normal.data[start:end]
+        if width != columns:
+            data = b"\n".join(map(_last_written, data.split(b"\n")))
+        parts.append(data)
+    return b"".join(parts)
+
+
+def _last_written(line: bytes) -> bytes:
+    text = line.rstrip(b"\r")
+    before, back, last = text.rpartition(b"\r")
+    if not back:
+        return line
+    # What it set, colours and modes, stays in force.
+    return b"".join(_SETTINGS.findall(before)) + back + last + line[len(text) :]
+
+
+def _without_erased(normal: Screen, columns: int) -> tuple[State, bytes]:
     """Return the screen without what a full reset, or an erased scrollback, has made invisible."""
-    start, data = normal.start, normal.data
+    start, data = normal.start, _without_overwritten(normal, columns)
     if b"\x1bc" not in data and b"\x1b[3J" not in data:
         return start, data
     found = deque(_FORGETS.finditer(data), maxlen=1)
