@@ -587,7 +587,7 @@ def test_the_whole_session_is_ended(
                 started.send_signal(signal.SIGKILL)
             started.close()
         gone(started.pid, *jobs)
-        assert sessions(started.pid) == []
+        eventually(lambda: not sessions(started.pid), "the end of all")
         assert alive(daemon)
         started.close()
 
