@@ -901,9 +901,13 @@ def test_dropping_one_that_runs() -> None:
     with listening() as listener:
         children = [spawn("cat"), spawn("cat", url=listener.url)]
         pids = [child.pid for child in children]
-        with pytest.warns(ResourceWarning, match="<cat> was not closed"):
+        with pytest.warns(ResourceWarning) as warned:
             children.clear()
+        assert [str(w.message) for w in warned] == 2 * ["<cat> was not closed"]
+        with pytest.warns(ResourceWarning, match="is still running"):
+            del warned  # which has kept them
         gone(*pids)
+        subprocess.run(["true"], check=True)  # which reaps the local one
 
 
 def test_dropping_one_that_has_ended(ours: Start) -> None:

@@ -197,10 +197,7 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
     def __del__(self) -> None:
         if not getattr(self, "closed", True) and not self.terminated:
             warnings.warn(f"{self.name} was not closed", ResourceWarning, stacklevel=2, source=self)
-            # In a thread of its own, which ends with it: the garbage collector may be running in
-            # one that holds a lock of this very process. At the end of Python there are no more.
-            with contextlib.suppress(RuntimeError):
-                threading.Thread(target=self.process.close, daemon=True).start()
+            self.process.abandon()
 
     def __enter__(self) -> spawn:
         return self

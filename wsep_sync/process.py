@@ -124,6 +124,14 @@ class Process(ABC):
             self.send_signal(getattr(signals, "SIGHUP", 1))
         self.close()
 
+    def abandon(self) -> None:  # noqa: B027 - most have nothing to do
+        """End the command some time soon, because nobody refers to it any more.
+
+        For finalizers, which run wherever the garbage collector does, and at the interpreter's end:
+        this starts no thread, waits for nothing and takes no lock. Here it does nothing: a
+        process whose descriptors are closed with it has hung up.
+        """
+
     def __enter__(self) -> Process:
         return self
 

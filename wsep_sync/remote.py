@@ -483,6 +483,8 @@ class RemoteProcess(Process):
             self._exit = self._receive_until_exit()
         except TransportClosed as closed:
             self._missing = ExitMissing(f"no exit status: {closed}")
+        except TimeoutError:  # abandon() has made the deadline pass
+            self._missing = ExitMissing("no exit status: the process was dropped")
         except ProtocolError as error:
             code, reason = error.close_code, str(error)
             self._missing = ExitMissing(f"no exit status: the server sent nonsense: {error}")
@@ -576,6 +578,10 @@ class RemoteProcess(Process):
             self.send_signal(getattr(signals, "SIGKILL", 9))  # Windows has no name for it
         else:
             self._transport.abort()
+
+    def abandon(self) -> None:
+        # The thread that receives wakes, and hangs up.
+        self._transport.set_deadline(0)
 
     def _leave_to_parent(self) -> None:
         """Have no command any more, in a process that was forked: its thread is not there."""
