@@ -1394,6 +1394,39 @@ def test_a_proxy_that_does_not_connect(
             connect_websocket("wss://server.invalid", timeout=0.3 if "0.3" in words else SECONDS)
 
 
+@contextlib.contextmanager
+def hanging_address() -> Iterator[tuple[str, int]]:
+    """An address that does not answer: it listens, and has no room for another connection."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as sock, contextlib.ExitStack() as stack:
+        address = sock.getsockname()
+        for _ in range(3):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(address)
+        yield address
+
+
+def test_all_addresses_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hanging_address() as hanging, listening_socket() as listening:
+        addresses = [hanging] * 5
+
+        def look_up(*_: Any, **__: Any) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", where) for where in addresses]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        began = time.monotonic()
+        with pytest.raises(ConnectError, match="no answer within 1 seconds"):
+            connect_websocket("ws://many.invalid", timeout=1.0)
+        assert time.monotonic() - began < 4.0  # and not five times as long
+        # One that hangs leaves some of it to the next.
+        addresses = [hanging, listening.getsockname()]
+        with Task(accept_raw, listening) as accepting:
+            transport = connect_websocket("ws://many.invalid", timeout=2.0)
+            with accepting.result() as raw:
+                drop(transport)
+                del raw
+
+
 def test_ipv6() -> None:
     with listening_socket("::1") as listening, Task(accept_raw, listening) as accepting:
         port = listening.getsockname()[1]

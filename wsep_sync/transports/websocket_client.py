@@ -191,7 +191,7 @@ class Handshake:
         # millisecond.
         to, to_port = proxy[:2] if proxy else (host, port)
         address: Any = to.encode() if to.isascii() else to
-        self.socket = socket.create_connection((address, to_port), timeout)
+        self.socket = self._connect(address, to_port)
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if proxy:
@@ -205,6 +205,35 @@ class Handshake:
         except BaseException:
             self.socket.close()
             raise
+
+    def _connect(self, host: Any, port: int) -> socket.socket:
+        """Connect to the first of a host's addresses that answers, which share the time."""
+        error = OSError(errno.EADDRNOTAVAIL, "the host has no address")
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for left, (family, kind, protocol, _, address) in zip(
+            range(len(found), 0, -1), found, strict=True
+        ):
+            share = self._rest() / left
+            until = time.monotonic() + share
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(share)
+                sock.connect(address)
+            except OSError as failure:
+                error = failure
+                sock.close()
+                early = not failure.errno and time.monotonic() < until
+                if early and isinstance(failure, TimeoutError):
+                    break  # that of a signal's handler
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        try:
+            raise error
+        finally:
+            del error  # it refers to this frame, and so to itself
 
     def _pass_proxy(self, target: str, user: str) -> None:
         """Let a proxy connect to where we want to go (RFC 9110, section 9.3.6)."""
@@ -226,10 +255,13 @@ class Handshake:
         self.received = head.partition(b"\r\n\r\n")[2]
 
     def _hurry(self) -> None:
+        self.socket.settimeout(self._rest())
+
+    def _rest(self) -> float:
         rest = self._deadline - time.monotonic()
         if rest <= 0:
             raise TimeoutError("timed out")
-        self.socket.settimeout(rest)
+        return rest
 
     def receive(self) -> bytes:
         """Receive some bytes; b"" at the end.
