@@ -1199,7 +1199,8 @@ def test_a_thousand_clients_leave_nothing(sessions: Hub) -> None:
     come_and_go(1000)
     gc.collect()
     assert len(gc.get_objects()) - objects < 500
-    eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors, "and closed")
+    # One more may be of the helper that emulates terminals, if that had to be started anew.
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors + 1, "and closed")
     # One of its buffers kept for each client would be 64 MB; the allocator's moods are some.
     assert memory(os.getpid()) - before < 32_000_000
 

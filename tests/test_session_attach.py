@@ -157,6 +157,37 @@ def test_a_redraw_that_is_overtaken_is_made_once_more(
             file.close()
 
 
+def test_a_redraw_that_is_overtaken_twice_is_made_again_when_it_was_read(
+    slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsep_sync.session._CLIENT_LIMIT", 50_000)
+    replayed = Slow()
+    monkeypatch.setattr("wsep_sync.session.replay", replayed)
+    live = Session(session("x", *RAW_CAT), LocalExecer())
+    with contextlib.ExitStack() as stack:
+        stack.callback(live.close)
+        stack.callback(slow.go_on.set)
+        stack.callback(replayed.go_on.set)
+        one = Client(live.attach())
+        stack.callback(one.leave)
+        one.until(b"ready")
+        two = Client(live.attach())
+        stack.callback(two.leave)
+        for making in (slow, replayed):
+            assert making.begun.wait(SECONDS)
+            for i in range(10):
+                start = one.size
+                one.type(b"\r\n%04d " % i + b"x" * 10_000)
+                one.until(b"%04d " % i + b"x" * 10_000, start)
+            making.go_on.set()
+        one.type(b"<last>")
+        one.until(b"<last>")
+        # The replay, which is out of date as well, and then one of all there was.
+        got = two.until(b"<last>")
+        newest = got.rpartition(b"<redraw>")[2]
+        assert [newest.count(b"%04d " % i) for i in range(10)] == [2] * 10
+
+
 def test_a_redraw_that_fails_costs_nobody_the_live_output(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -950,31 +950,31 @@ class _Client(Process):
 
     def _make_redraw(self, snapshot: Snapshot) -> None:
         """Make the redraw, which takes a while: without the lock."""
-        session = self._session
-        with session._lock:
+        with self._session._lock:
             repaint, self.repaint = self.repaint, False
-        make: Callable[[Snapshot], bytes] = redraw
-        for _ in range(2):
-            if self._too_early:
-                snapshot = snapshot.without_last(self._too_early)
-            try:
-                self._redraw = memoryview(make(snapshot))
-                lost = snapshot.lost
-            except Exception as error:
-                # Live output, which follows, is better than none.
-                lost = True
-                reason = f"internal error in a redraw: {type(error).__name__}"
-                log_event(logging.ERROR, "failure", id=session.command.id, reason=reason)
-                log.debug("internal error in a redraw", exc_info=True)
-            # The program is to paint what is not known, and what another size has changed.
-            self._painted = self.read_only or not (snapshot.in_alt and (lost or repaint))
-            with session._lock:
-                # What came meanwhile may be more than waits for one client. Once more, and in the
-                # way whose time is bounded; if that is too slow as well, then after it was read.
-                again = self._take_snapshot()
-            if again is None:
-                break
-            snapshot, make = again, replay
+        self._draw(redraw, snapshot, repaint)
+        with self._session._lock:
+            # What came meanwhile may be more than waits for one client.
+            again = self._take_snapshot()
+        if again is not None:
+            # In the way whose time is bounded. If that is too slow as well, it is read all the
+            # same, and then there is another: a flood must not put it off for ever.
+            self._draw(replay, again, repaint)
+
+    def _draw(self, make: Callable[[Snapshot], bytes], snapshot: Snapshot, repaint: bool) -> None:
+        if self._too_early:
+            snapshot = snapshot.without_last(self._too_early)
+        try:
+            self._redraw = memoryview(make(snapshot))
+            lost = snapshot.lost
+        except Exception as error:
+            # Live output, which follows, is better than none.
+            lost = True
+            reason = f"internal error in a redraw: {type(error).__name__}"
+            log_event(logging.ERROR, "failure", id=self._session.command.id, reason=reason)
+            log.debug("internal error in a redraw", exc_info=True)
+        # The program is to paint what is not known, and what another size has changed.
+        self._painted = self.read_only or not (snapshot.in_alt and (lost or repaint))
 
     def resize(self, rows: int, cols: int) -> None:
         Resize(rows, cols)  # raises what is wrong with them
