@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from terminal_engines import ENGINES, Replayed, helper
+from terminal_engines import ENGINES, Emulated, Replayed, helper
 from terminal_judges import (
     JUDGES,
     LEFT_OVER,
@@ -377,6 +377,13 @@ def test_lines_that_were_overwritten_at_another_width(engine, columns) -> None:
     text = "".join("".join(cell[0] for cell in row).rstrip() for row in shown.cells)
     assert text == "$ get[" + "#" * 16 + ".]"
     assert shown.cells[1][0][1] != "default"
+
+
+def test_switching_the_width_leaves_the_size_of_a_redraw_alone() -> None:
+    terminal = Emulated(ROWS, COLUMNS)
+    terminal.feed(b"\x1b[?40h\x1b[?3h\x1b[?3l\x1b#8")
+    shown = ghostty(terminal.redraw(), ROWS, COLUMNS).contents()
+    assert shown.split("\n") == ["E" * COLUMNS] * ROWS
 
 
 def test_links_and_keypad_mode_as_they_were(engine) -> None:

@@ -175,6 +175,7 @@ class _Helper:
                 if not self._holders and self._child is not None:
                     self._child.end()
                     self._child = None
+                    self._next_start = 0.0  # nothing was wrong with it
 
     def prepare(self) -> None:
         if self._turn.acquire(timeout=PATIENCE):

@@ -112,6 +112,9 @@ class Emulator:
         Raises:
             RuntimeError: Ghostty cannot tell.
         """
+        if self._terminal.size != (self._columns, self._rows):
+            # By itself, for a program that switched to 132 columns or back (DECCOLM).
+            self._terminal.resize(self._columns, self._rows)
         dump = self._dump(self._handle)
         parts = [reset_bytes(self._columns)]
         screen = self._get(self._handle, "ACTIVE_SCREEN", "GhosttyTerminalScreen")
