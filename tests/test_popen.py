@@ -719,6 +719,41 @@ def stdout_and_stderr_to_the_same_file(face: Face, tmp: Path) -> Any:
     return done, sorted((tmp / "both").read_bytes().splitlines())
 
 
+BY_TURNS = "for i in 1 2 3 4 5 6 7 8 9; do echo o$i; echo e$i >&2; done"
+
+
+@case
+def stdout_and_stderr_to_the_same_file_keep_their_order(face: Face, tmp: Path) -> Any:
+    results: list[Any] = []
+    for _ in range(3):
+        with open(tmp / "one", "wb") as file:
+            face.run(BY_TURNS, shell=True, stdout=file, stderr=file)
+        with open(tmp / "two", "wb") as file:
+            copy = os.dup(file.fileno())
+            face.run(["sh", "-c", BY_TURNS], stdout=file, stderr=copy)
+            os.close(copy)
+        results += [(tmp / "one").read_bytes(), (tmp / "two").read_bytes()]
+    return results
+
+
+@case
+def stdout_and_stderr_to_the_same_pipe_keep_their_order(face: Face, tmp: Path) -> Any:
+    reader, writer = os.pipe()
+    with open(reader, "rb") as file:
+        face.run(BY_TURNS, shell=True, stdout=writer, stderr=writer)
+        os.close(writer)
+        return file.read()
+
+
+@case
+def stdout_and_stderr_inherited_as_one_keep_their_order(face: Face, tmp: Path) -> Any:
+    with stdio(tmp):
+        os.dup2(1, 2)
+        statuses = [face.call(BY_TURNS, shell=True) for _ in range(3)]
+        statuses.append(raised(face.call, ["no-such-command"]))
+    return statuses, (tmp / "out").read_bytes(), (tmp / "err").read_bytes()
+
+
 @case
 def stdout_to_a_pipe_that_nobody_reads(face: Face, tmp: Path) -> Any:
     reader, writer = os.pipe()

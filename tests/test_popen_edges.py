@@ -36,10 +36,12 @@ from wsep_sync import (
     LocalExecer,
     OutputUnread,
     Popen,
+    RestrictedExecer,
     TimeoutExpired,
     connect,
     run,
 )
+from wsep_sync.copiers import same_open_file
 from wsep_sync.messages import ExitCode, Pid, Start, decode_client_message
 from wsep_sync.prelude import Prelude
 from wsep_sync.transports.base import Transport
@@ -179,6 +181,32 @@ def test_a_buffer_beyond_all_memory_leaves_nothing(tested: Face, bufsize: int) -
         tested.Popen(["sleep", "1000"], bufsize=bufsize, stdin=PIPE, stdout=PIPE)
 
 
+def test_what_is_one_open_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with (
+        path.open("wb") as file,
+        path.open("ab") as other,
+        open(os.dup(file.fileno()), "wb") as copy,
+        (tmp_path / "another").open("wb") as another,
+    ):
+        assert same_open_file(file.fileno(), copy.fileno())
+        # Each with its own position: they write over each other, or not, as ever.
+        assert not same_open_file(file.fileno(), other.fileno())
+        assert not same_open_file(file.fileno(), another.fileno())
+
+
+def test_one_output_for_both_at_a_server_without_a_shell(tmp_path: Path) -> None:
+    # Nobody has asked for a shell there: then there is an order no more.
+    execer = RestrictedExecer(LocalExecer(), ["echo"])
+    with listening(execer) as listener, (tmp_path / "out").open("w") as out:
+        run(["echo", "b"], stdout=out, stderr=out, check=True, url=listener.url)
+        with pytest.raises(PermissionError):
+            run(["true"], stdout=out, stderr=out, url=listener.url)
+        with pytest.raises(PermissionError):
+            run(["echo"], stdout=out, stderr=STDOUT, url=listener.url)
+    assert (tmp_path / "out").read_text() == "b\n"
+
+
 # The environment
 
 
@@ -187,10 +215,17 @@ def test_env_adds(tested: Face) -> None:
     assert done.stdout == b"a path\n"
 
 
-def test_env_may_have_names_that_no_shell_knows(tested: Face) -> None:
+def test_env_may_have_names_that_no_shell_knows(tested: Face, tmp_path: Path) -> None:
     done = tested.run(["printenv", "a.b-c"], env={"a.b-c": "x"}, stdout=PIPE)
     assert done.stdout == b"x\n"
-    for options in ({"stdout": PIPE, "stderr": STDOUT}, {"umask": 0o22}, {"clean_env": True}):
+    # Nobody has asked for a shell, only for an order.
+    with (tmp_path / "out").open("w") as out:
+        tested.run(["printenv", "a.b-c"], env={"a.b-c": "x"}, stdout=out, stderr=out)
+    assert (tmp_path / "out").read_text() == "x\n"
+    merged = {"stdout": PIPE, "stderr": STDOUT}
+    for options in ({"umask": 0o22}, {"clean_env": True}, merged):
+        if options is merged and "url" not in tested.options:
+            continue  # natively
         with pytest.raises(ValueError, match="env"):
             tested.run(["true"], env={"a.b-c": "x"}, **options)
 
@@ -218,12 +253,14 @@ def test_a_clean_environment_cannot_run_what_looks_like_a_variable(tested: Face)
         tested.run(["a=b"], clean_env=True)
 
 
-def test_both_in_one_of_a_missing_interpreter(tested: Face, tmp_path: Path) -> None:
+def test_both_in_one_of_a_missing_interpreter(local: Face, remote: Face, tmp_path: Path) -> None:
     (tmp_path / "script").write_text("#!/no/such/interpreter\n")
     (tmp_path / "script").chmod(0o700)
     with pytest.raises(FileNotFoundError):
-        tested.run([tmp_path / "script"])
-    done = tested.run([tmp_path / "script"], stdout=PIPE, stderr=STDOUT)
+        remote.run([tmp_path / "script"], stdout=PIPE)
+    with pytest.raises(FileNotFoundError):
+        local.run([tmp_path / "script"], stdout=PIPE, stderr=STDOUT)
+    done = remote.run([tmp_path / "script"], stdout=PIPE, stderr=STDOUT)
     assert done.returncode == 127
     assert b"not found" in done.stdout
 

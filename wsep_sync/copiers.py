@@ -33,6 +33,7 @@ __all__ = [
     "check_readable",
     "is_null_device",
     "remaining",
+    "same_open_file",
 ]
 
 _READ_SIZE = 1 << 16
@@ -59,6 +60,38 @@ def remaining(deadline: float | None) -> float | None:
 def is_null_device(descriptor: int) -> bool:
     status = os.fstat(descriptor)
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
+
+
+# Linux 6.10: whether another descriptor is a copy of this one, F_LINUX_SPECIFIC_BASE + 3.
+_F_DUPFD_QUERY = 1027
+
+
+def same_open_file(one: int, other: int) -> bool:
+    """Whether what is written to two descriptors comes in the order in which it is written.
+
+    Of a pipe or a terminal any two do. Of a file, those that are copies of each other, as after
+    ``2>&1``; where the kernel cannot be asked, those with the same position and flags are taken for
+    copies.
+    """
+    here, there = os.fstat(one), os.fstat(other)
+    if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+        return False
+    if not stat.S_ISREG(here.st_mode):
+        return True
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    with contextlib.suppress(OSError):
+        return bool(fcntl.fcntl(one, _F_DUPFD_QUERY, other))
+
+    def traits(descriptor: int) -> tuple[int, int]:
+        return (
+            os.lseek(descriptor, 0, os.SEEK_CUR),
+            fcntl.fcntl(descriptor, fcntl.F_GETFL),
+        )
+
+    return traits(one) == traits(other)
 
 
 def check_readable(descriptor: int) -> None:

@@ -161,6 +161,11 @@ def not_allowed(filename: str) -> StartError:
     return StartPermissionError(_errno.EACCES, "Not allowed", filename)
 
 
+def is_not_allowed(error: StartError) -> bool:
+    """Whether it is an error of :func:`not_allowed`, perhaps from a server."""
+    return isinstance(error, StartPermissionError) and error.strerror == "Not allowed"
+
+
 class ExitError(WsepError):
     """The command ended, and not with status 0.
 

@@ -23,7 +23,7 @@ from .wakeup import READ, Wakeup, wait_for
 if sys.platform != "win32":
     from . import local_pty
 
-__all__ = ["LocalExecer", "LoginCommand"]
+__all__ = ["LocalExecer", "LoginCommand", "MergedCommand"]
 
 # In place of a status: the command was reaped by somebody else, such as an os.wait() of the program
 # around us, or by the kernel where SIGCHLD is ignored. subprocess says 0 then, for success.
@@ -49,6 +49,14 @@ class LoginCommand(Command):
 
     groups: tuple[int, ...] = ()
     home: str = ""
+
+
+@dataclass(frozen=True)
+class MergedCommand(Command):
+    """A command whose error output goes where its output goes, in one pipe.
+
+    No server can be told; see :class:`.Prelude`. Its process's ``stderr`` is at its end.
+    """
 
 
 class LocalExecer(Execer):
@@ -199,7 +207,8 @@ class LocalProcess(Process):
                 child_stdin = os.open(os.devnull, os.O_RDONLY)
                 childs.callback(os.close, child_stdin)
             stdout, child_stdout = _pipe(undo, childs)
-            stderr, child_stderr = _pipe(undo, childs)
+            merged = isinstance(command, MergedCommand)
+            stderr, child_stderr = (-1, child_stdout) if merged else _pipe(undo, childs)
             stdio = (child_stdin, child_stdout, child_stderr)
             if _is_launched(command):
                 if command.uid:
@@ -217,7 +226,10 @@ class LocalProcess(Process):
         else:
             self.stdin = streams.no_writer()
         self.stdout = streams.buffered_reader(streams.DescriptorReader(stdout, stop))
-        self.stderr = streams.buffered_reader(streams.DescriptorReader(stderr, stop))
+        if merged:
+            self.stderr = streams.empty_reader()
+        else:
+            self.stderr = streams.buffered_reader(streams.DescriptorReader(stderr, stop))
 
     def _start_on_terminal(
         self, command: Command, environment: dict[str, str], undo: contextlib.ExitStack

@@ -49,10 +49,18 @@ from .copiers import (
     WatchedReader,
     is_null_device,
     remaining,
+    same_open_file,
 )
 from .dial import dial
-from .errors import ExitError, ExitMissing, OutputUnread, start_error
-from .local import LocalExecer
+from .errors import (
+    ExitError,
+    ExitMissing,
+    OutputUnread,
+    StartError,
+    is_not_allowed,
+    start_error,
+)
+from .local import LocalExecer, MergedCommand
 from .messages import Command
 from .prelude import Prelude
 from .process import CLOSE_GRACE, Execer, Process, ended
@@ -142,14 +150,16 @@ class Popen(Generic[AnyStr]):
     - The command leads a session and process group of its own; ``start_new_session`` changes
       nothing, and a Ctrl-C in our terminal does not reach it. Signals go to its whole group.
     - ``env`` *adds* to the environment there. ``clean_env=True`` replaces it, as subprocess does.
-    - Its streams are copied, by a thread for each that is neither ``PIPE`` nor ``DEVNULL``. A
+    - Its streams are copied, by a thread for each that is neither ``PIPE`` nor ``DEVNULL``. Where
+      stdout and stderr are one pipe, terminal or open file, they come as one, in order. A
       stdin that is inherited or a file is read ahead; what the command left of it is gone from a
       pipe. An inherited output that was lost (a full disk), or a stdin that cannot be read (a
       bad one, which ends the command with SIGTERM), raises ``OSError`` in :meth:`wait`.
-    - ``stderr=STDOUT``, ``umask`` and ``clean_env`` let a POSIX shell start the command in its own
-      place; ``clean_env`` also takes awk(1) and env(1). A program whose ``#!`` interpreter is
-      missing is then the shell's status 127 rather than ``FileNotFoundError``; and the variables
-      ``IFS``, ``OPTIND``, ``PPID`` and ``PWD``, if they are given, are what the shell sets them to.
+    - ``umask`` and ``clean_env``, and for a remote command ``stderr=STDOUT`` or the same file for
+      both outputs, let a POSIX shell start the command in its own place; ``clean_env`` also takes
+      awk(1) and env(1). A program whose ``#!`` interpreter is missing is then the shell's status
+      127 rather than ``FileNotFoundError``; and the variables ``IFS``, ``OPTIND``, ``PPID`` and
+      ``PWD``, if they are given, are what the shell sets them to.
     - A remote command that goes on writing to a piped output that was closed, with all copies of
       its descriptor, gets SIGPIPE a moment later; from a server without signals it gets nothing.
     - A remote command has ended when both its outputs have, too, and they end together. When this
@@ -399,7 +409,13 @@ class Popen(Generic[AnyStr]):
             output = _endpoint("stdout", stdout, 1, undo)
             merge = stderr == STDOUT
             error_output = DEVNULL if merge else _endpoint("stderr", stderr, 2, undo)
-            command = Command(
+            # Two pipes would lose the order of what is written to one file.
+            shared = output >= 0 and error_output >= 0 and same_open_file(output, error_output)
+            # On a terminal they are one anyway; and where nothing is wanted, nothing is merged.
+            merge = (merge or shared) and not tty and output != DEVNULL
+            # Natively, unless a shell has to be there anyway.
+            native = local and merge and umask < 0 and not clean_env
+            command = (MergedCommand if native else Command)(
                 program,
                 tuple(arguments),
                 id=id,
@@ -412,9 +428,18 @@ class Popen(Generic[AnyStr]):
                 env=_environment(env),
                 working_dir=directory,
             )
-            # On a terminal they are one anyway; and where nothing is wanted, nothing is merged.
-            prelude = Prelude(merge and not tty and output != DEVNULL, umask, clean_env)
-            process = prelude.start(command, functools.partial(_start, execer, url))
+            start = functools.partial(_start, execer, url)
+            prelude = Prelude(merge and not native, umask, clean_env)
+            if shared and prelude.merge and not prelude.can_wrap(command):
+                merge, prelude = False, Prelude(False, umask, clean_env)
+            try:
+                process = prelude.start(command, start)
+            except StartError as error:
+                # A server that lets no shell through. Nobody has asked for one.
+                if not (shared and prelude.merge and is_not_allowed(error)):
+                    raise
+                merge, prelude = False, Prelude(False, umask, clean_env)
+                process = prelude.start(command, start)
             undo.pop_all()
         self._process = process
         self.pid = process.pid
@@ -424,8 +449,11 @@ class Popen(Generic[AnyStr]):
             ours = [end for end in ours if end != source]
             self.stdout = self._attach_output(output, process.stdout)
             ours = [end for end in ours if end != output]
-            # When merged, it has nothing, and is closed.
-            if not prelude.merge:
+            if merge:
+                close_quietly(process.stderr)  # it has nothing
+                if error_output >= 0:
+                    os.close(error_output)
+            else:
                 self.stderr = self._attach_output(error_output, process.stderr)
         except BaseException:
             process.close()

@@ -141,6 +141,14 @@ class Prelude:
         script += _EXEC_CLEAN if self.clean_env else 'exec "$@"\n'
         return replace(command, command=_SHELL, args=("-c", script, "sh", *args))
 
+    def can_wrap(self, command: Command) -> bool:
+        """Whether :meth:`wrap` can do it."""
+        try:
+            self.wrap(command)
+        except ValueError:
+            return False
+        return True
+
     def _check(self, command: Command, names: Collection[str]) -> None:
         for name in names:
             if not _IDENTIFIER.fullmatch(name):
