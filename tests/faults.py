@@ -211,6 +211,7 @@ DIALOGUE: list[Step] = [
     (UP, "stdin", 3),
     (DOWN, "stdout", 2),
     (UP, "close_stdin", 1),
+    (DOWN, "ended", 1),
     (DOWN, "exit_code", 1),
     (UP, "close", 1),
     (DOWN, "close", 1),
@@ -296,9 +297,10 @@ def expected(whole: list[Step]) -> Told:
         told.err += b"two\n"
     if (DOWN, "stdout", 2) in whole:
         told.out += b"three\n"
+    if (DOWN, "ended", 1) in whole:
+        told.error = ExitError
     if (DOWN, "exit_code", 1) in whole:
         told.ended = True
-        told.error = ExitError
     return told
 
 

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -551,6 +552,79 @@ def test_a_job_in_the_background_holds_the_output(execer: Execer) -> None:
         sends(process, b"enough\n")
         assert process.stdout.read() == b"late enough\n"
         assert failure(process).exit_code == 3
+
+
+# The end, and who does not read
+
+
+def test_what_nobody_reads_does_not_hide_the_end(execer: Execer) -> None:
+    with execer.start(Command("yes")) as process:
+        process.stdout.read(1)
+        process.kill()
+        assert failure(process).signal == signal.SIGKILL
+        assert process.stderr.read() == b""
+        # What had come can still be read; all that is lost is what the command had not written.
+        assert set(process.stdout.read()) == set(b"y\n")
+
+
+def test_an_output_that_nobody_reads_holds_nothing_else_up(execer: Execer) -> None:
+    script = "yes & while read x; do echo got $x >&2; done; kill $!; exit 3"
+    with execer.start(sh(script, stdin=True)) as process:
+        process.stdout.read(1)
+        for word in (b"one", b"two"):
+            sends(process, word + b"\n")
+            assert process.stderr.readline() == b"got " + word + b"\n"
+        process.stdin.close()
+        assert failure(process).exit_code == 3
+
+
+# SSH has no way to tell of it.
+@not_over("ssh")
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_command_that_ignores_sigpipe_is_told(execer: Execer, name: str) -> None:
+    script = """
+        trap '' PIPE; exec 3>&$1
+        echo ready; echo ready >&2
+        while echo x >&3; do sleep 0.01; done 2> /dev/null; exit 7
+    """
+    number = "1" if name == "stdout" else "2"
+    with execer.start(Command("bash", ["-c", script, "bash", number])) as process:
+        file = getattr(process, name)
+        assert file.readline() == b"ready\n"
+        file.close()
+        assert failure(process).exit_code == 7
+
+
+def test_a_closed_output_of_a_command_that_does_not_write_does_no_harm(execer: Execer) -> None:
+    with execer.start(sh("read x; echo $x; exit 3", stdin=True)) as process:
+        process.stderr.close()
+        sends(process, b"text\n")
+        assert process.stdout.readline() == b"text\n"
+        assert failure(process).exit_code == 3
+
+
+# An SSH server waits for them.
+@not_over("ssh")
+def test_what_is_discarded_need_not_end(execer: Execer) -> None:
+    script = "(read x; echo late; echo late >&2; read x) <&0 & exit 3"
+    command = sh(f"exec 3<&0; {script}".replace("<&0 &", "<&3 &"), stdin=True)
+    command = replace(command, discard=("stdout", "stderr"))
+    with execer.start(command) as process:
+        assert failure(process).exit_code == 3
+        assert process.stdout.read() == process.stderr.read() == b""
+
+
+# An SSH server waits for it, too; and LocalExecer lets whoever reads decide.
+@not_over("ssh", "local")
+def test_a_terminal_ends_with_its_command(execer: Execer, tmp_path: Path) -> None:
+    script = """
+        setsid sh -c 'trap "" HUP; echo $$ > "$0"; exec sleep 1000' "$1/pid" &
+        until [ -s "$1/pid" ]; do sleep 0.01; done; echo last
+    """
+    with execer.start(sh(script, str(tmp_path), tty=True)) as process:
+        assert process.stdout.read().endswith(b"last\r\n")
+        process.wait(SECONDS)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 # The files

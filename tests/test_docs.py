@@ -17,7 +17,7 @@ from sshd import sshd
 
 from wsep_sync import Command, Server, connect
 from wsep_sync.cli.arguments import parser
-from wsep_sync.messages import FEATURES
+from wsep_sync.messages import FEATURE_SIGNAL, FEATURES
 
 # No Python decides what is written there.
 pytestmark = pytest.mark.thorough
@@ -202,9 +202,9 @@ def test_the_limits() -> None:
 
 def test_the_additions() -> None:
     text = (ROOT / "docs" / "protocol.md").read_text()
-    for feature in FEATURES:
+    for feature in (FEATURE_SIGNAL, *FEATURES):
         assert f"\n- `{feature}`: " in text
-        assert f'{{"type":"{feature}",' in text
+        assert f'"{feature}"' in text
 
 
 @pytest.mark.parametrize("file", [*DOCS, ROOT / "README.md"], ids=lambda file: file.stem)

@@ -113,7 +113,7 @@ def test_a_cut_while_nobody_reads(place: Site, how: str) -> None:
         got = client()
         place.settled()
         sent = proxy.passed(DOWN, "stdout")
-    assert len(got) > 1 << 20  # what the client's kernel held was not lost either
+    assert len(got) == 1 << 20  # the window
     assert sent.startswith(got)
     if how == FIN:
         assert got == sent
@@ -192,7 +192,7 @@ def test_a_cut_while_both_directions_are_full(
         place.settled()
 
 
-# close() sends signals, and waits for the exit status
+# close() sends signals, and waits for the end
 
 CLOSING = [
     (UP, "request", 1),
@@ -200,7 +200,7 @@ CLOSING = [
     (UP, "start", 1),
     (DOWN, "pid", 1),
     (UP, "signal", 1),
-    (DOWN, "exit_code", 1),
+    (DOWN, "ended", 1),
     (UP, "close", 1),
     (DOWN, "close", 1),
 ]
@@ -215,7 +215,8 @@ def test_closing_uncut(place: Site) -> None:
     with place.proxy() as proxy:
         close_one(proxy.url)
         place.settled()
-        assert passed(proxy) == CLOSING
+        # The client is content with the end, and may be faster than the rest.
+        assert [step for step in passed(proxy) if step[1] != "exit_code"] == CLOSING
 
 
 @cuts(CLOSING[4:])

@@ -206,12 +206,14 @@ def wrong_messages(of: str) -> Iterator[bytes]:
             "attach": "id rows cols",
             "resize": "rows cols",
             "signal": "signal",
-            "stdin_mark": "mark",
+            "taken": "stdout stderr window",
+            "close_output": "stream",
         },
         "server": {
             "pid": "pid features",
             "exit_code": "exit_code error signal",
-            "stdin_mark": "mark closed",
+            "ended": "exit_code error signal",
+            "taken": "stdin closed",
         },
     }[of]
     for type, names in fields.items():

@@ -26,7 +26,10 @@ from wsep_sync.messages import (
     STDOUT_HEADER,
     Attach,
     ClientMessage,
+    CloseOutput,
     CloseStdin,
+    Ended,
+    Eof,
     ExitCode,
     Pid,
     Resize,
@@ -35,8 +38,9 @@ from wsep_sync.messages import (
     Start,
     Stderr,
     Stdin,
-    StdinMark,
+    StdinTaken,
     Stdout,
+    Taken,
     decode_client_message,
     decode_server_message,
     signal_from_message,
@@ -127,8 +131,19 @@ def test_a_start_has_every_field() -> None:
         (Resize(24, 80), b'{"type":"resize","rows":24,"cols":80}\n'),
         (Signal(15), b'{"type":"signal","signal":15}\n'),
         (Attach("s", 2, 3), b'{"type":"attach","id":"s","rows":2,"cols":3}'),
-        (StdinMark(7), b'{"type":"stdin_mark","mark":7}\n'),
-        (StdinMark(7, True), b'{"type":"stdin_mark","mark":7,"closed":true}\n'),
+        (Attach("s", 2, 3, 9), b'{"type":"attach","id":"s","rows":2,"cols":3,"window":9}'),
+        (Taken(7), b'{"type":"taken","stdout":7}\n'),
+        (Taken(7, 8, 9), b'{"type":"taken","stdout":7,"stderr":8,"window":9}\n'),
+        (Taken(), b'{"type":"taken"}\n'),
+        (StdinTaken(7), b'{"type":"taken","stdin":7,"closed":false}\n'),
+        (StdinTaken(7, True), b'{"type":"taken","stdin":7,"closed":true}\n'),
+        (CloseOutput("stderr"), b'{"type":"close_output","stream":"stderr"}\n'),
+        (Eof("stderr"), b'{"type":"eof","stream":"stderr"}\n'),
+        (Ended(ExitCode(0)), b'{"type":"ended","exit_code":0,"error":""}\n'),
+        (
+            Ended(ExitCode(-1, "signal: killed", 9)),
+            b'{"type":"ended","exit_code":-1,"error":"signal: killed","signal":9}\n',
+        ),
         (Pid(12), b'{"type":"pid","pid":12}\n'),
         (Pid(12, ("signal",)), b'{"type":"pid","pid":12,"features":["signal"]}\n'),
         (Pid(12, (), True), b'{"type":"pid","pid":12,"reattached":true}\n'),
@@ -174,18 +189,26 @@ commands = st.builds(
     env=st.lists(st.tuples(names, names).map(lambda kv: f"N{kv[0]}={kv[1]}"), max_size=5),
     working_dir=names,
 )
+positions = st.none() | st.integers(0, 2**48 - 1)
 client_messages = st.one_of(
     st.builds(Start, commands),
     st.just(CloseStdin()),
     st.builds(Resize, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF)),
     st.builds(Signal, st.integers(0, 64)),
-    st.builds(StdinMark, st.integers(0, 2**48 - 1)),
+    st.builds(Taken, positions, positions, st.none() | st.integers(1, 2**48 - 1)),
+    st.builds(CloseOutput, st.sampled_from(["stdout", "stderr"])),
+)
+statuses = st.one_of(
+    st.builds(ExitCode, st.integers(0, 255), names),
+    st.builds(ExitCode, st.just(-1), names.filter(lambda t: not t.startswith("signal"))),
+    st.integers(1, 64).map(lambda number: ExitCode(-1, signal_message(number), number)),
 )
 server_messages = st.one_of(
     st.builds(Pid, st.integers(), st.lists(names).map(tuple), st.booleans()),
-    st.builds(StdinMark, st.integers(0, 2**48 - 1), st.booleans()),
-    st.builds(ExitCode, st.integers(-1, 255), names.filter(lambda t: not t.startswith("signal"))),
-    st.integers(1, 64).map(lambda number: ExitCode(-1, signal_message(number), number)),
+    st.builds(StdinTaken, st.integers(0, 2**48 - 1), st.booleans()),
+    st.builds(Ended, statuses),
+    st.builds(Eof, st.sampled_from(["stdout", "stderr"])),
+    statuses,
 )
 
 
@@ -424,8 +447,14 @@ def test_a_start_without_a_command_is_refused(value: object) -> None:
         '{"type":"signal","signal":-1}',
         '{"type":"signal","signal":65}',
         '{"type":"signal","signal":"TERM"}',
-        '{"type":"stdin_mark","mark":-1}',
-        '{"type":"stdin_mark","mark":"1"}',
+        '{"type":"taken","stdout":-1}',
+        '{"type":"taken","stderr":"1"}',
+        '{"type":"taken","window":0}',
+        '{"type":"start","command":{"command":"a"},"window":0}',
+        '{"type":"start","command":{"command":"a","discard":["stdin"]}}',
+        '{"type":"attach","id":"a","window":true}',
+        '{"type":"close_output"}',
+        '{"type":"close_output","stream":1}',
     ],
     ids=lambda header: header[:44],
 )
@@ -449,7 +478,13 @@ def test_a_wrong_number_from_a_client_is_refused(header: str) -> None:
         '{"type":"exit_code","exit_code":0,"error":["x"]}',
         '{"type":"exit_code","exit_code":0,"signal":"x"}',
         '{"type":"exit_code","exit_code":0,"signal":-1}',
-        '{"type":"stdin_mark","mark":{}}',
+        '{"type":"exit_code","exit_code":-2}',
+        '{"type":"ended"}',
+        '{"type":"ended","exit_code":0,"signal":9}',
+        '{"type":"taken","stdin":{}}',
+        '{"type":"eof"}',
+        '{"type":"eof","stream":"stdin"}',
+        '{"type":"taken","stdin":-1}',
     ],
 )
 def test_a_wrong_field_from_a_server_is_refused(header: str) -> None:
@@ -464,9 +499,11 @@ json_values = st.recursive(
 )
 FIELDS = """
 type id command args env rows cols tty stdin uid gid working_dir
-pid features reattached exit_code error signal mark
+pid features reattached exit_code error signal window stdout stderr discard stream closed
 """
-TYPES = "start attach stdin close_stdin resize signal stdin_mark pid stdout stderr exit_code"
+TYPES = """
+start attach stdin close_stdin resize signal taken close_output pid stdout stderr ended exit_code
+"""
 field_names = st.sampled_from(FIELDS.split())
 types = st.sampled_from(TYPES.split())
 headers = st.builds(
@@ -724,4 +761,4 @@ def test_the_references_reasons_are_understood(
 def test_the_module_knows_no_sockets_threads_or_clocks() -> None:
     used = {name for name, value in vars(messages).items() if type(value) is type(sys)}
     assert used <= {"errno", "json", "os"}
-    assert FEATURES == ("signal", "stdin_mark", "attach")
+    assert FEATURES == ("taken", "ended", "close_output", "discard", "attach")

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 from faces import Face, face, stdio
-from helpers import Task, blocked, ends_processes, eventually, gone, listening, scripted
+from helpers import SECONDS, Task, blocked, ends_processes, eventually, gone, listening, scripted
 
 import wsep_sync
 from wsep_sync import (
@@ -757,12 +757,42 @@ def test_a_lost_connection_before_the_command_is_known_to_run() -> None:
         run(["a"], stdout=PIPE, stderr=STDOUT, url=url)
 
 
-def test_an_output_that_nobody_reads_is_said(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_an_output_that_nobody_reads_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a server that has no way to tell of the end ahead of it."""
     monkeypatch.setattr("wsep_sync.remote._UNREAD_AFTER", 0.1)
-    with Popen(["head", "-c", "9000000", "/dev/zero"], stdout=PIPE, url=url) as process:
+
+    def script(transport: Transport) -> None:
+        transport.receive()
+        transport.send(PID)
+        for _ in range(180):
+            transport.send(b'{"type":"stdout"}\n' + bytes(50_000))
+        transport.send(b'{"type":"exit_code","exit_code":0,"error":""}\n')
+
+    with scripted(script) as url, Popen(["any"], stdout=PIPE, url=url) as process:
         with pytest.raises(OutputUnread, match="stdout"):
             process.wait()
         assert len(process.communicate()[0]) == 9_000_000
+
+
+def test_what_nobody_reads_does_not_hide_the_end(tested: Face) -> None:
+    process = tested.Popen(["yes"], stdout=PIPE)
+    process.stdout.read(1 << 20)  # what comes next fills every window
+    process.kill()
+    assert process.wait(SECONDS) == -signal.SIGKILL
+    assert process.returncode == -signal.SIGKILL
+    process.stdout.close()
+
+
+def test_what_nobody_asked_for_need_not_end(tested: Face, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    # It lives until somebody writes there, and may say what it likes.
+    script = f"(read x < {fifo}; echo $x; echo $x >&2; echo $x > {tmp_path}/file) &"
+    done = tested.run(script, shell=True, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+    assert done.returncode == 0
+    fifo.write_text("late\n")
+    eventually(lambda: (tmp_path / "file").exists(), "the job in the background to go on")
+    eventually(lambda: (tmp_path / "file").read_text() == "late\n", "its word")
 
 
 # A server that has none of our additions

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ from certificates import certificates
 from helpers import (
     SECONDS,
     MemoryExecer,
+    RawClient,
     Task,
     alive,
     blocked,
@@ -43,6 +45,7 @@ from wsep_sync import (
     ExitError,
     ExitMissing,
     OutputUnread,
+    Popen,
     Process,
     RemoteExecer,
     SSHExecer,
@@ -50,8 +53,11 @@ from wsep_sync import (
     TransportClosed,
     connect,
     remote,
+    run,
 )
 from wsep_sync.dial import dial
+from wsep_sync.messages import FEATURES, Ended, ExitCode, Pid
+from wsep_sync.process import CLOSE_GRACE
 from wsep_sync.transports import sockets
 from wsep_sync.transports.base import Transport
 from wsep_sync.transports.memory import memory_pair
@@ -59,7 +65,7 @@ from wsep_sync.transports.memory import memory_pair
 Script = Callable[[Transport], None]
 
 PID = b'{"type":"pid","pid":7}\n'
-PID_WITH_ALL = b'{"type":"pid","pid":7,"features":["signal","stdin_mark"]}\n'
+PID_WITH_ALL = Pid(7, ("signal", *FEATURES)).encode()
 EXIT_0 = b'{"type":"exit_code","exit_code":0,"error":""}\n'
 
 
@@ -157,7 +163,7 @@ def test_no_signal_is_sent_to_a_server_without_signals() -> None:
     assert hung_up_on(end)[0] == [b"1000"]
 
 
-def test_no_mark_is_sent_to_a_server_without_marks() -> None:
+def test_nothing_but_input_is_sent_to_a_server_without_credit() -> None:
     data = os.urandom(2_000_000)
 
     def echo(transport: Transport) -> None:
@@ -183,6 +189,208 @@ def test_the_signal_in_words_alone() -> None:
     with against(script) as process, pytest.raises(ExitError) as caught:
         process.wait(SECONDS)
     assert (caught.value.exit_code, caught.value.signal) == (-1, signal.SIGKILL)
+
+
+# How a status may lie
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"exit_code":0,"error":"failed to get reader: EOF"',
+        '"exit_code":0,"error":"signal: killed"',
+        '"error":""',
+        '"exit_code":null,"error":""',
+        '"exit_code":true',
+        '"exit_code":"0"',
+        '"exit_code":0.0',
+        '"exit_code":-2,"error":"what"',
+        '"exit_code":0,"signal":9',
+        '"exit_code":0,"signal":0',
+        '"exit_code":-1,"signal":0',
+        '"exit_code":3,"signal":9',
+        '"exit_code":0,"error":7',
+    ],
+)
+@pytest.mark.parametrize("kind", ["exit_code", "ended"])
+def test_a_status_that_lies_is_missing(kind: str, fields: str) -> None:
+    def script(transport: Transport) -> None:
+        transport.send(stdout(b"out"))
+        transport.send(b'{"type":"%s",%s}\n' % (kind.encode(), fields.encode()))
+        transport.send(b'{"type":"exit_code",%s}\n' % fields.encode())
+        drained(transport)
+
+    with against(script) as process:
+        for _ in range(2):
+            with pytest.raises(ExitMissing, match="no exit status") as caught:
+                process.wait(SECONDS)
+        if "failed" in fields:
+            assert str(caught.value) == "no exit status: failed to get reader: EOF"
+        assert process.stdout.read1() == b"out"
+        with pytest.raises(ExitMissing):
+            process.stdout.read1()
+
+
+def test_a_status_that_contradicts_the_one_before_is_no_good_end() -> None:
+    def script(transport: Transport) -> None:
+        transport.send(Ended(ExitCode(3, "exit status 3")).encode())
+        transport.send(EXIT_0)
+        drained(transport)
+
+    with against(script) as process:
+        with pytest.raises(ExitError, match="exit status 3"):
+            process.wait(SECONDS)
+        with pytest.raises(ExitMissing, match="nonsense"):
+            process.stdout.read()
+
+
+# The end, ahead of the output
+
+
+def ended_and(transport: Transport, end: Callable[[], None]) -> None:
+    transport.send(stdout(b"out"))
+    transport.send(Ended(ExitCode(0)).encode())
+    end()
+
+
+def test_a_connection_that_is_lost_after_the_end() -> None:
+    with against(lambda transport: ended_and(transport, transport.abort)) as process:
+        process.wait(SECONDS)
+        assert process.stdout.read1() == b"out"
+        for file in (process.stdout, process.stderr):
+            for _ in range(2):
+                with pytest.raises(ExitMissing, match="not all of its output came"):
+                    file.read1()
+        process.wait(SECONDS)
+
+
+@pytest.mark.parametrize("target", [subprocess.PIPE, None])
+def test_popen_is_told_that_output_was_lost_after_the_end(target: int | None) -> None:
+    def script(transport: Transport) -> None:
+        transport.receive()
+        transport.send(PID_WITH_ALL)
+        ended_and(transport, transport.abort)
+
+    with scripted(script) as url:
+        process = Popen(["any"], stdout=target, stderr=subprocess.PIPE, url=url)
+        with pytest.raises(ExitMissing):
+            process.communicate()
+        assert process.poll() == 0
+
+
+def test_a_server_further_on_that_is_lost_after_the_end() -> None:
+    def script(transport: Transport) -> None:
+        transport.receive()
+        transport.send(PID_WITH_ALL)
+        ended_and(transport, transport.abort)
+
+    with (
+        scripted(script) as back,
+        listening(lambda: connect(back)) as front,
+        connect(front.url) as execer,
+        execer.start(Command("any")) as process,
+        pytest.raises(ExitMissing),
+    ):
+        process.stdout.read()
+
+
+def test_close_after_the_end_does_not_wait_for_the_output(url: str) -> None:
+    with connect(url) as execer, execer.start(Command("yes")) as process:
+        process.kill()
+        with pytest.raises(ExitError):
+            process.wait(SECONDS)
+        process.close()
+        assert process.stdout.read(1) in (b"", b"y")
+
+
+def test_a_file_that_is_dropped_is_closed(url: str) -> None:
+    """As a pipe is; whoever collects it waits for nothing."""
+    with connect(url) as execer:
+        process = execer.start(Command("yes"))
+        raw = process.stdout.detach()
+        process.stdout = process.stderr
+        assert raw.read(10) == b"y\n" * 5
+        del raw
+        gc.collect()
+        with pytest.raises(ExitError) as caught:
+            process.wait(SECONDS)
+        assert caught.value.signal == signal.SIGPIPE
+        process.close()
+
+
+# A server further on that is the reference
+
+
+@contextlib.contextmanager
+def before_the_reference(script: Script) -> Iterator[str]:
+    """A server that passes commands on to one which says the pid, and does what is said."""
+
+    def serve(transport: Transport) -> None:
+        transport.receive()
+        transport.send(PID)
+        script(transport)
+
+    with scripted(serve) as back, listening(lambda: connect(back)) as front:
+        yield front.url
+
+
+def test_a_front_names_what_the_process_behind_can() -> None:
+    with (
+        before_the_reference(drained_quietly) as url,
+        connect(url) as execer,
+        execer.start(Command("any")) as process,
+    ):
+        assert process.features == frozenset(FEATURES)
+        with pytest.raises(io.UnsupportedOperation):
+            process.send_signal(signal.SIGINT)
+
+
+def drained_quietly(transport: Transport) -> None:
+    drained(transport)
+
+
+@pytest.mark.parametrize(
+    "kill", [lambda p: p.kill(), lambda p: p.send_signal(signal.SIGKILL)], ids=["kill", "signal"]
+)
+def test_kill_through_a_front_hangs_up(kill: Callable[[Process], None]) -> None:
+    hung_up = threading.Event()
+
+    def script(transport: Transport) -> None:
+        drained(transport)
+        hung_up.set()
+
+    with (
+        before_the_reference(script) as url,
+        connect(url) as execer,
+        execer.start(Command("any")) as process,
+    ):
+        kill(process)
+        with pytest.raises(ExitMissing):
+            process.wait(1)
+        assert hung_up.wait(SECONDS)
+
+
+def test_sigkill_of_a_raw_client_is_passed_on_as_kill() -> None:
+    hung_up = threading.Event()
+
+    def script(transport: Transport) -> None:
+        drained(transport)
+        hung_up.set()
+
+    with before_the_reference(script) as url, RawClient(url) as client:
+        client.start(Command("any"))
+        client.send({"type": "signal", "signal": 9})
+        assert hung_up.wait(SECONDS)
+        client.receive_all()
+        assert client.code == 1011
+
+
+def test_a_timeout_through_a_front_ends_in_time() -> None:
+    with before_the_reference(drained_quietly) as url:
+        began = time.monotonic()
+        with pytest.raises(subprocess.TimeoutExpired):
+            run(["any"], timeout=0.2, capture_output=True, stdin=subprocess.DEVNULL, url=url)
+        assert time.monotonic() - began < CLOSE_GRACE  # none of the graces was waited for
 
 
 # What comes from the server
@@ -470,10 +678,24 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_UNREAD_AFTER", 0.1)
 
 
+def flooding(header: bytes, *then: bytes) -> Script:
+    """What a server sends that is the reference, of a command that writes much."""
+
+    def script(transport: Transport) -> None:
+        for _ in range(160):
+            transport.send(header + bytes(50_000))
+        for message in then:
+            transport.send(message)
+        drained(transport)
+
+    return script
+
+
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_wait_tells_of_an_unread_output(url: str, name: str, impatient: None) -> None:
-    flood = sh("head -c 8000000 /dev/zero >&$1; exit 3", "1" if name == "stdout" else "2")
-    with connect(url) as execer, execer.start(flood) as process:
+def test_wait_tells_of_an_unread_output(name: str, impatient: None) -> None:
+    """Of a server without credit: what nobody reads hides the end."""
+    exit_3 = ExitCode(3, "exit status 3").encode()
+    with against(flooding(b'{"type":"%s"}\n' % name.encode(), exit_3)) as process:
         for _ in range(2):
             with pytest.raises(OutputUnread) as caught:
                 process.wait()
@@ -486,17 +708,26 @@ def test_wait_tells_of_an_unread_output(url: str, name: str, impatient: None) ->
         assert ended.value.exit_code == 3
 
 
-def test_reading_lets_the_command_finish(url: str, impatient: None) -> None:
-    with (
-        connect(url) as execer,
-        execer.start(sh("head -c 8000000 /dev/zero >&2; echo done")) as process,
-    ):
-        with Task(process.stdout.read) as reading:
-            with pytest.raises(OutputUnread, match="stderr"):
-                process.wait()
-            assert len(process.stderr.read()) == 8_000_000
-            assert reading.result() == b"done\n"
+def test_reading_lets_the_command_finish(impatient: None) -> None:
+    script = flooding(stderr(b""), stdout(b"done\n"), EXIT_0)
+    with against(script) as process, Task(process.stdout.read) as reading:
+        with pytest.raises(OutputUnread, match="stderr"):
+            process.wait()
+        assert len(process.stderr.read()) == 8_000_000
+        assert reading.result() == b"done\n"
         process.wait(SECONDS)
+
+
+def test_what_nobody_reads_does_not_hide_the_end(url: str, impatient: None) -> None:
+    with connect(url) as execer, execer.start(Command("yes")) as process:
+        with pytest.raises(TimeoutError):
+            process.wait(0.5)
+        process.kill()
+        for _ in range(2):
+            with pytest.raises(ExitError) as ended:
+                process.wait(SECONDS)
+            assert ended.value.signal == signal.SIGKILL
+        assert len(process.stdout.read()) >= 1 << 20
 
 
 def test_an_output_that_is_read_slowly_is_no_unread_one(url: str, impatient: None) -> None:
@@ -513,7 +744,7 @@ def test_an_output_that_is_read_slowly_is_no_unread_one(url: str, impatient: Non
 
 @pytest.mark.parametrize("limit", [100_000, 1_000_000])
 def test_output_limit(limit: int) -> None:
-    client, server = memory_pair()
+    client, server = memory_pair(features=())
     sent = 0
 
     def flood() -> None:

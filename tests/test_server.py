@@ -288,7 +288,8 @@ def test_messages_after_the_end_are_dropped(url: str) -> None:
             client.send({"type": "stdin"}, bytes(60_000))
         client.send({"type": "resize", "rows": 1, "cols": 1})
         client.send({"type": "signal", "signal": 15})
-        client.send({"type": "stdin_mark", "mark": 1})
+        client.send({"type": "taken", "stdout": 0})
+        client.send({"type": "close_output", "stream": "stdout"})
         client.send(CLOSE_STDIN)
         client.ws.send_close(1000)
         client.receive_all()
@@ -363,25 +364,6 @@ def test_signal_0_is_harmless(url: str) -> None:
         headers, out, _ = client.receive_all("exit_code")
         assert out == b"text"
         assert headers[-1]["exit_code"] == 0
-
-
-def test_marks_come_back_in_order_when_the_input_was_taken(url: str) -> None:
-    with RawClient(url) as client:
-        client.start(sh("cat; exec sleep 1000", stdin=True))
-        for mark in (1, 2, 3):
-            client.send({"type": "stdin"}, b"text")
-            client.send({"type": "stdin_mark", "mark": mark})
-        marks = [client.receive_until("stdin_mark")["mark"] for _ in range(3)]
-        assert marks == [1, 2, 3]
-
-
-def test_no_mark_comes_back_while_the_input_waits() -> None:
-    with listening() as listener, RawClient(listener.url) as client:
-        client.start(sh("read x; cat > /dev/null", stdin=True))
-        client.send({"type": "signal", "signal": 0})
-        client.send({"type": "stdin"}, b"\n")
-        client.send({"type": "stdin_mark", "mark": 1})
-        assert client.receive()[0] == {"type": "stdin_mark", "mark": 1}
 
 
 # Execers
@@ -789,7 +771,7 @@ def test_a_pipe_holds_more_while_much_goes_through_it(monkeypatch: pytest.Monkey
     command = sh("head -c 10000000 /dev/zero; read x", stdin=True)
     with (
         listening(Local()) as at,
-        connect(at.url, output_limit=1000) as execer,
+        connect(at.url) as execer,
         execer.start(command) as started,
     ):
         eventually(lambda: capacity() == 1 << 18, "the pipe to be enlarged")

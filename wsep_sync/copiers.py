@@ -113,19 +113,23 @@ class OutputCopier:
     Args:
         file: The output, which nobody else reads. Closed at the end.
         descriptor: Where to; owned, and closed at the end. ``None`` drops everything.
+        whole: It is delivered when it has ended, and not before.
 
     Attributes:
-        error: Why the descriptor took no more, if it did not. A pipe that nobody reads any more
-            is not among the reasons: it is the command that has to learn of that, as it does when
-            its output is closed.
+        error: Why the descriptor took no more, if it did not, or why no more came. A pipe that
+            nobody reads any more is not among the reasons: it is the command that has to learn of
+            that, as it does when its output is closed.
     """
 
-    def __init__(self, file: io.BufferedReader, descriptor: int | None) -> None:
+    def __init__(
+        self, file: io.BufferedReader, descriptor: int | None, whole: bool = False
+    ) -> None:
         # Kept, too: it would close the raw file when it is collected, and the process with it.
         self._file = file
         self._raw = cast("_RawReader", file.raw)
         self._descriptor = descriptor
-        self.error: OSError | None = None
+        self._whole = whole
+        self.error: Exception | None = None
         # Guards the two below.
         self._changed = threading.Condition()
         self._busy = False  # holds bytes that have not been written yet
@@ -140,7 +144,7 @@ class OutputCopier:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            while not self._ended and (self._busy or self._raw.ready(0)):
+            while not self._ended and (self._whole or self._busy or self._raw.ready(0)):
                 if remaining(deadline) == 0:
                     return False
                 wait_a_while(self._changed, remaining(deadline))
@@ -170,8 +174,9 @@ class OutputCopier:
             pass  # ValueError: somebody has closed the process and its files
         except OSError as error:
             self.error = error
-        except WsepError:
-            pass  # the connection was lost: waiting for the command tells
+        except WsepError as error:
+            # The connection was lost. So tells waiting for the command, unless it has ended before.
+            self.error = error.with_traceback(None)
         self._end()
 
     def _end(self) -> None:

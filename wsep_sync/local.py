@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from . import local_launch, process, streams
@@ -188,7 +188,10 @@ class LocalProcess(Process):
         # and a descriptor between two bytecodes belongs to nobody. Let go of when reaped.
         self._watch: _ExitWatch | None
         with contextlib.ExitStack() as undo:
+            # Before the command, as all that can fail: of the input, and of each output, which can
+            # be stopped alone.
             self._stop = Wakeup()
+            self._output_stops = [Wakeup() for _ in range(1 if command.tty else 2)]
             if command.tty:
                 self._start_on_terminal(command, environment, undo)
             else:
@@ -199,22 +202,36 @@ class LocalProcess(Process):
     def _start_on_pipes(
         self, command: Command, environment: dict[str, str], undo: contextlib.ExitStack
     ) -> None:
-        stop = self._stop
         with contextlib.ExitStack() as childs:
+
+            def null(flags: int) -> int:
+                descriptor = os.open(os.devnull, flags)
+                childs.callback(os.close, descriptor)
+                return descriptor
+
+            readers: list[int | None] = []
+            pipes = []  # the command's ends
             if command.stdin:
                 child_stdin, stdin = _pipe(childs, undo)
-            else:
-                child_stdin = os.open(os.devnull, os.O_RDONLY)
-                childs.callback(os.close, child_stdin)
-            stdout, child_stdout = _pipe(undo, childs)
-            merged = isinstance(command, MergedCommand)
-            stderr, child_stderr = (-1, child_stdout) if merged else _pipe(undo, childs)
-            stdio = (child_stdin, child_stdout, child_stderr)
+                pipes.append(child_stdin)
+            stdio = [child_stdin if command.stdin else null(os.O_RDONLY)]
+            for name in ("stdout", "stderr"):
+                if name == "stderr" and isinstance(command, MergedCommand):
+                    readers.append(None)
+                    stdio.append(stdio[1])
+                elif name in command.discard:
+                    readers.append(None)
+                    stdio.append(null(os.O_WRONLY))
+                else:
+                    reader, writer = _pipe(undo, childs)
+                    readers.append(reader)
+                    stdio.append(writer)
+                    pipes.append(writer)
             if _is_launched(command):
                 if command.uid:
                     # As a terminal is the user's own: to open /dev/stdout, say, is to open the
                     # pipe anew. But /dev/null is everybody's.
-                    for end in stdio if command.stdin else stdio[1:]:
+                    for end in pipes:
                         os.fchown(end, command.uid, -1)
                 self._child = _launch(stdio, command, environment)
             else:
@@ -222,19 +239,19 @@ class LocalProcess(Process):
                 self._child = _spawn(argv, stdio, command, environment, leader=True)
         self._watch = _ExitWatch(self._child.pid)
         if command.stdin:
-            self.stdin = streams.buffered_writer(streams.DescriptorWriter(stdin, stop))
+            self.stdin = streams.buffered_writer(streams.DescriptorWriter(stdin, self._stop))
         else:
             self.stdin = streams.no_writer()
-        self.stdout = streams.buffered_reader(streams.DescriptorReader(stdout, stop))
-        if merged:
-            self.stderr = streams.empty_reader()
-        else:
-            self.stderr = streams.buffered_reader(streams.DescriptorReader(stderr, stop))
+        self.stdout, self.stderr = (
+            streams.empty_reader()
+            if reader is None
+            else streams.buffered_reader(streams.DescriptorReader(reader, stop))
+            for reader, stop in zip(readers, self._output_stops, strict=True)
+        )
 
     def _start_on_terminal(
         self, command: Command, environment: dict[str, str], undo: contextlib.ExitStack
     ) -> None:
-        stop = self._stop
         launched = _is_launched(command)
         if not launched:
             local_pty.find_program(command.command, environment, command.working_dir)
@@ -246,7 +263,7 @@ class LocalProcess(Process):
             undo.callback(os.close, for_reading)
             for_writing = terminal.duplicate_master()
             undo.callback(os.close, for_writing)
-            stdio = (terminal.slave,) * 3
+            stdio = [terminal.slave] * 3
             if launched:
                 self._child = _launch(stdio, command, environment)
             else:
@@ -255,11 +272,13 @@ class LocalProcess(Process):
         finally:
             terminal.close_slave()
         self._terminal = terminal
-        writer = streams.DescriptorWriter(for_writing, stop, last=terminal.end_of_file)
+        writer = streams.DescriptorWriter(for_writing, self._stop, last=terminal.end_of_file)
         self.stdin = streams.buffered_writer(writer)
         self._watch = _ExitWatch(self._child.pid)
         end = self._watch if self._watch.fileno() >= 0 else None
-        reader = streams.DescriptorReader(for_reading, stop, terminal=True, end=end)
+        reader = streams.DescriptorReader(
+            for_reading, self._output_stops[0], terminal=True, end=end
+        )
         self.stdout = streams.buffered_reader(reader)
         self.stderr = streams.empty_reader()
 
@@ -360,6 +379,11 @@ class LocalProcess(Process):
             if not session.signal(signals.SIGKILL):
                 break
 
+    def finish(self) -> None:
+        if self._terminal is not None:
+            for stop in self._output_stops:
+                stop.set()
+
     def close(self) -> None:
         deadline = time.monotonic() + process.CLOSE_GRACE
         with self._lock:
@@ -401,6 +425,8 @@ class LocalProcess(Process):
             if self._terminal is not None:
                 self._terminal.close()
         self._stop.set()
+        for stop in self._output_stops:
+            stop.set()
         # Without this, what is still in its buffer would be an error when it is collected.
         streams.close_quietly(self.stdin)
 
@@ -544,7 +570,7 @@ def _pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple
 
 def _spawn(
     argv: list[str],
-    stdio: tuple[int, int, int],
+    stdio: Sequence[int],
     command: Command,
     environment: dict[str, str],
     leader: bool,
@@ -571,7 +597,7 @@ def _is_launched(command: Command) -> bool:
 
 
 def _launch(
-    stdio: tuple[int, int, int], command: Command, environment: dict[str, str]
+    stdio: Sequence[int], command: Command, environment: dict[str, str]
 ) -> subprocess.Popen[bytes]:
     """Spawn the command by way of :mod:`.local_launch`; return when it runs.
 

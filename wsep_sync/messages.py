@@ -19,17 +19,20 @@ __all__ = [
     "FEATURES",
     "FEATURE_ATTACH",
     "FEATURE_SIGNAL",
-    "FEATURE_STDIN_MARK",
     "MAX_BODY",
     "MAX_MESSAGE",
+    "MAX_WINDOW",
     "NO_SESSION",
     "STDERR_HEADER",
     "STDIN_HEADER",
     "STDOUT_HEADER",
     "Attach",
     "ClientMessage",
+    "CloseOutput",
     "CloseStdin",
     "Command",
+    "Ended",
+    "Eof",
     "ExitCode",
     "Pid",
     "Resize",
@@ -38,8 +41,9 @@ __all__ = [
     "Start",
     "Stderr",
     "Stdin",
-    "StdinMark",
+    "StdinTaken",
     "Stdout",
+    "Taken",
     "decode_client_message",
     "decode_server_message",
     "nameless",
@@ -63,12 +67,27 @@ STDERR_HEADER = b'{"type":"stderr"}\n'
 #: The longest body in bytes that fits beside each of the three stream headers.
 MAX_BODY = MAX_MESSAGE - len(STDOUT_HEADER)
 
-#: Additions to the reference's protocol, named by the server in its ``pid`` message. A client
-#: uses only what was named.
+#: Additions to the reference's protocol. The server names those that hold whatever it runs in the
+#: handshake's answer, in the header ``Wsep-Features``, and all that hold of a command in its
+#: ``pid`` message. A client uses only what was named.
 FEATURE_SIGNAL = "signal"
-FEATURE_STDIN_MARK = "stdin_mark"
+FEATURE_TAKEN = "taken"
+FEATURE_ENDED = "ended"
+FEATURE_CLOSE_OUTPUT = "close_output"
+FEATURE_DISCARD = "discard"
 FEATURE_ATTACH = "attach"
-FEATURES = (FEATURE_SIGNAL, FEATURE_STDIN_MARK, FEATURE_ATTACH)
+FEATURES = (
+    FEATURE_TAKEN,
+    FEATURE_ENDED,
+    FEATURE_CLOSE_OUTPUT,
+    FEATURE_DISCARD,
+    FEATURE_ATTACH,
+)
+
+#: The largest position in a stream, and so the largest window, in bytes: 256 TiB.
+MAX_WINDOW = _MAX_POSITION = 0xFFFF_FFFF_FFFF
+
+_OUTPUTS = ("stdout", "stderr")
 
 # As in the reference, which has the two swapped: 80 rows of 24 columns.
 _DEFAULT_ROWS = 80
@@ -100,6 +119,8 @@ class Command:
         env: ``NAME=VALUE`` strings, added to the server's environment; the last of a name wins.
             Others are passed on as they are, as in the reference.
         working_dir: Directory to run in; "" keeps the server's.
+        discard: Which of ``stdout`` and ``stderr`` nobody wants: without a terminal, the command
+            has the null device for it.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -118,12 +139,14 @@ class Command:
     gid: int = 0
     env: tuple[str, ...] = ()
     working_dir: str = ""
+    discard: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # A frozen dataclass is filled through object.__setattr__; this makes the lists that
         # callers (and JSON) give into tuples.
         object.__setattr__(self, "args", _strings("args", self.args))
         object.__setattr__(self, "env", _strings("env", self.env))
+        object.__setattr__(self, "discard", _strings("discard", self.discard))
         for name in ("command", "id", "working_dir"):
             _check_string(name, getattr(self, name))
         for name in ("tty", "stdin"):
@@ -133,6 +156,8 @@ class Command:
             _check_number(name, getattr(self, name), 0xFFFF)
         for name in ("uid", "gid"):
             _check_number(name, getattr(self, name), 0xFFFF_FFFF)
+        for name in self.discard:
+            _check_output("discard", name)
 
     @property
     def terminal_size(self) -> tuple[int, int]:
@@ -161,30 +186,42 @@ def nameless(entries: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Start:
-    """Client to server, first and once: run this."""
+    """Client to server, first and once: run this.
+
+    Attributes:
+        features: What the server has named so far. What is not among them is not said.
+        window: The client uses ``taken`` and ``ended``, and this many bytes of each output may be
+            on the way to it, and wait there; see :class:`Taken`.
+    """
 
     command: Command
+    features: frozenset[str] = frozenset()
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            _check_window(self.window)
 
     def encode(self) -> bytes:
         c = self.command
-        return _encode(
-            {
-                "type": "start",
-                "id": c.id,
-                "command": {
-                    "command": c.command,
-                    "args": c.args,
-                    "stdin": c.stdin,
-                    "tty": c.tty,
-                    "rows": c.rows,
-                    "cols": c.cols,
-                    "uid": c.uid,
-                    "gid": c.gid,
-                    "env": c.env or None,
-                    "working_dir": c.working_dir,
-                },
-            }
-        )
+        command: dict[str, Any] = {
+            "command": c.command,
+            "args": c.args,
+            "stdin": c.stdin,
+            "tty": c.tty,
+            "rows": c.rows,
+            "cols": c.cols,
+            "uid": c.uid,
+            "gid": c.gid,
+            "env": c.env or None,
+            "working_dir": c.working_dir,
+        }
+        if c.discard and FEATURE_DISCARD in self.features:
+            command["discard"] = c.discard
+        header: dict[str, Any] = {"type": "start", "id": c.id, "command": command}
+        if self.window is not None:
+            header["window"] = self.window
+        return _encode(header)
 
 
 @dataclass(frozen=True)
@@ -193,19 +230,28 @@ class Attach:
 
     It never starts anything. A server that does not know it, as it did not name ``attach``,
     ignores it.
+
+    Attributes:
+        window: As of :class:`Start`.
     """
 
     id: str
     rows: int = 0
     cols: int = 0
+    window: int | None = None
 
     def __post_init__(self) -> None:
         _check_string("id", self.id)
         _check_number("rows", self.rows, 0xFFFF)
         _check_number("cols", self.cols, 0xFFFF)
+        if self.window is not None:
+            _check_window(self.window)
 
     def encode(self) -> bytes:
-        return _encode({"type": "attach", "id": self.id, "rows": self.rows, "cols": self.cols})
+        header = {"type": "attach", "id": self.id, "rows": self.rows, "cols": self.cols}
+        if self.window is not None:
+            header["window"] = self.window
+        return _encode(header)
 
 
 @dataclass(frozen=True)
@@ -252,29 +298,70 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class StdinMark:
-    """A point in the input's stream, if the server named ``stdin_mark``.
+class Taken:
+    """Client to server, if it named ``taken``: how much of each output has been read.
 
-    The client sends one after some input; the server sends it back when the command has taken
-    all the input before it. A client that keeps only so many unanswered bytes on the way can
-    always get a resize, a signal or a hang-up through, however little the command reads.
+    The server sends no more of an output than the client's window beyond that. So what is not
+    output, such as the command's end, never waits behind output that nobody reads.
 
     Attributes:
-        closed: From the server: the command has closed its input, and some or all of what came
-            before the mark was dropped, as all that follows will be.
+        stdout, stderr: Positions in bytes from the beginning; ``None`` says nothing new.
+        window: As in :class:`Start`, from a client that did not know of it yet then.
     """
 
-    mark: int
+    stdout: int | None = None
+    stderr: int | None = None
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in _OUTPUTS:
+            if getattr(self, name) is not None:
+                _check_number(name, getattr(self, name), _MAX_POSITION)
+        if self.window is not None:
+            _check_window(self.window)
+
+    def encode(self) -> bytes:
+        header: dict[str, Any] = {"type": "taken"}
+        for name in (*_OUTPUTS, "window"):
+            if getattr(self, name) is not None:
+                header[name] = getattr(self, name)
+        return _encode(header) + b"\n"
+
+
+@dataclass(frozen=True)
+class StdinTaken:
+    """Server to client, if that has told of a window: how much input the command was given.
+
+    A client that keeps only so many bytes beyond it on the way can always get a resize, a signal
+    or a hang-up through, however little the command reads.
+
+    Attributes:
+        stdin: A position in bytes from the beginning.
+        closed: The command has closed its input: what it had not read is dropped, as all that
+            follows will be.
+    """
+
+    stdin: int
     closed: bool = False
 
     def __post_init__(self) -> None:
-        _check_number("mark", self.mark, 0xFFFF_FFFF_FFFF)
+        _check_number("stdin", self.stdin, _MAX_POSITION)
 
     def encode(self) -> bytes:
-        header: dict[str, Any] = {"type": "stdin_mark", "mark": self.mark}
-        if self.closed:
-            header["closed"] = True
-        return _encode(header) + b"\n"
+        return _encode({"type": "taken", "stdin": self.stdin, "closed": self.closed}) + b"\n"
+
+
+@dataclass(frozen=True)
+class CloseOutput:
+    """Client to server, if it named ``close_output``: nobody reads this output any more."""
+
+    stream: str
+
+    def __post_init__(self) -> None:
+        _check_output("stream", self.stream)
+
+    def encode(self) -> bytes:
+        return _encode({"type": "close_output", "stream": self.stream}) + b"\n"
 
 
 @dataclass(frozen=True)
@@ -324,18 +411,46 @@ class ExitCode:
     signal: int | None = None
 
     def encode(self) -> bytes:
-        header: dict[str, Any] = {
-            "type": "exit_code",
-            "exit_code": self.exit_code,
-            "error": self.error,
-        }
-        if self.signal is not None:
-            header["signal"] = self.signal
-        return _encode(header) + b"\n"
+        return _encode_status("exit_code", self)
 
 
-ClientMessage: TypeAlias = "Start | Attach | Stdin | CloseStdin | Resize | Signal | StdinMark"
-ServerMessage: TypeAlias = "Pid | Stdout | Stderr | ExitCode | StdinMark"
+@dataclass(frozen=True)
+class Ended:
+    """Server to client, if that has told of a window: how the command ended, ahead of its output.
+
+    It is said at once, and again as :class:`ExitCode` when the outputs have ended.
+    """
+
+    status: ExitCode
+
+    def encode(self) -> bytes:
+        return _encode_status("ended", self.status)
+
+
+@dataclass(frozen=True)
+class Eof:
+    """Server to client, after :class:`Ended`: this output has ended, while the other goes on."""
+
+    stream: str
+
+    def __post_init__(self) -> None:
+        _check_output("stream", self.stream)
+
+    def encode(self) -> bytes:
+        return _encode({"type": "eof", "stream": self.stream}) + b"\n"
+
+
+def _encode_status(kind: str, status: ExitCode) -> bytes:
+    header: dict[str, Any] = {"type": kind, "exit_code": status.exit_code, "error": status.error}
+    if status.signal is not None:
+        header["signal"] = status.signal
+    return _encode(header) + b"\n"
+
+
+ClientMessage: TypeAlias = (
+    "Start | Attach | Stdin | CloseStdin | Resize | Signal | Taken | CloseOutput"
+)
+ServerMessage: TypeAlias = "Pid | Stdout | Stderr | StdinTaken | Ended | Eof | ExitCode"
 
 
 def decode_client_message(data: Buffer) -> ClientMessage | None:
@@ -361,14 +476,22 @@ def decode_client_message(data: Buffer) -> ClientMessage | None:
             return Resize(_number(header, "rows"), _number(header, "cols"))
         if kind == "signal":
             return Signal(_number(header, "signal"))
-        if kind == "stdin_mark":
-            return StdinMark(_number(header, "mark"))
+        if kind == "taken":
+            return Taken(header.get("stdout"), header.get("stderr"), header.get("window"))
+        if kind == "close_output":
+            _check_output("stream", header.get("stream"))
+            return CloseOutput(header["stream"])
         if kind == "start":
             if bytes(body).strip():
                 raise ValueError("a body after the header")
-            return Start(_command(header))
+            return Start(_command(header), window=header.get("window"))
         if kind == "attach":
-            return Attach(header.get("id", ""), _number(header, "rows"), _number(header, "cols"))
+            return Attach(
+                header.get("id", ""),
+                _number(header, "rows"),
+                _number(header, "cols"),
+                header.get("window"),
+            )
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"{kind} message: {error}") from error
     return None
@@ -386,8 +509,8 @@ def decode_server_message(data: Buffer) -> ServerMessage | None:
             return Stdout(body)
         if kind == "stderr":
             return Stderr(body)
-        if kind == "stdin_mark":
-            return StdinMark(_number(header, "mark"), header.get("closed") is True)
+        if kind == "taken":
+            return StdinTaken(_number(header, "stdin"), header.get("closed") is True)
         if kind == "pid":
             features = header.get("features") or ()
             return Pid(
@@ -396,23 +519,38 @@ def decode_server_message(data: Buffer) -> ServerMessage | None:
                 header.get("reattached") is True,
             )
         if kind == "exit_code":
-            message = header.get("error")
-            if message is None:
-                message = ""
-            _check_string("error", message)
-            signal = header.get("signal")
-            if signal is None:
-                signal = signal_from_message(message)
-            else:
-                _check_number("signal", signal, 64)
-                if not signal:
-                    raise ValueError("signal 0 ends nothing")
-            if header.get("exit_code") is None:
-                raise ValueError("exit_code is missing")
-            return ExitCode(_number(header, "exit_code"), message, signal)
+            return _status(header)
+        if kind == "ended":
+            return Ended(_status(header))
+        if kind == "eof":
+            _check_output("stream", header.get("stream"))
+            return Eof(header["stream"])
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"{kind} message: {error}") from error
     return None
+
+
+def _status(header: Mapping[str, Any]) -> ExitCode:
+    """Read how a command ended. What says two things at once is refused, lest it be a success."""
+    message = header.get("error")
+    if message is None:
+        message = ""
+    _check_string("error", message)
+    if header.get("exit_code") is None:
+        raise ValueError("exit_code is missing")
+    code = _number(header, "exit_code")
+    if code < -1:
+        raise ValueError("exit_code is no status")
+    signal = header.get("signal")
+    if signal is not None:
+        _check_number("signal", signal, 64)
+        if not signal:
+            raise ValueError("signal 0 ends nothing")
+        if code >= 0:
+            raise ValueError("exit_code and signal contradict each other")
+    elif code < 0:
+        signal = signal_from_message(message)
+    return ExitCode(code, message, signal)
 
 
 # The words of Go's syscall.Signal.String on Linux, which the reference puts into exit_code.
@@ -558,7 +696,19 @@ def _command(header: Mapping[str, Any]) -> Command:
     if not isinstance(fields, dict):
         raise TypeError("command must be an object")
     fields = _fold(fields)
-    names = ("command", "args", "tty", "rows", "cols", "stdin", "uid", "gid", "env", "working_dir")
+    names = (
+        "command",
+        "args",
+        "tty",
+        "rows",
+        "cols",
+        "stdin",
+        "uid",
+        "gid",
+        "env",
+        "working_dir",
+        "discard",
+    )
     # In Go, null leaves a field at its zero.
     known = {name: fields[name] for name in names if fields.get(name) is not None}
     if header.get("id") is not None:
@@ -599,6 +749,18 @@ def _check_number(name: str, value: object, largest: int) -> None:
         raise TypeError(f"{name} must be a whole number, not {_kind(value)}")
     if not 0 <= value <= largest:
         raise ValueError(f"{name} must be 0 to {largest}")
+
+
+def _check_window(value: object) -> None:
+    _check_number("window", value, _MAX_POSITION)
+    if not value:
+        raise ValueError("window must be above 0")
+
+
+def _check_output(name: str, value: object) -> None:
+    _check_string(name, value)
+    if value not in _OUTPUTS:
+        raise ValueError(f"{name} must be stdout or stderr")
 
 
 def _number(header: Mapping[str, Any], name: str) -> int:

@@ -61,7 +61,7 @@ from .errors import (
     start_error,
 )
 from .local import LocalExecer, MergedCommand
-from .messages import Command
+from .messages import FEATURE_ENDED, Command
 from .prelude import Prelude
 from .process import CLOSE_GRACE, Execer, Process, ended
 from .streams import PipeReader, close_quietly, wait_a_while
@@ -160,10 +160,11 @@ class Popen(Generic[AnyStr]):
       awk(1) and env(1). A program whose ``#!`` interpreter is missing is then the shell's status
       127 rather than ``FileNotFoundError``; and the variables ``IFS``, ``OPTIND``, ``PPID`` and
       ``PWD``, if they are given, are what the shell sets them to.
-    - A remote command that goes on writing to a piped output that was closed, with all copies of
-      its descriptor, gets SIGPIPE a moment later; from a server without signals it gets nothing.
-    - A remote command has ended when both its outputs have, too, and they end together. When this
-      process ends, so does a remote command.
+    - A remote command whose piped output is closed, with all copies of its descriptor, has it
+      closed, too, a moment later; from a server without ``close_output`` it gets nothing.
+    - The outputs of a remote command end with the command, at the soonest. :meth:`wait` returns
+      when those that are inherited, or a file, have ended, too; from a server without ``ended``,
+      when all have. When this process ends, so does a remote command.
     - What cannot be done raises ``ValueError``, which names the argument: ``preexec_fn``,
       ``close_fds=False``, ``startupinfo``, ``creationflags``, ``restore_signals=False``,
       ``pass_fds``, ``extra_groups``, ``pipesize``, ``process_group`` other than 0; ``executable``
@@ -415,6 +416,9 @@ class Popen(Generic[AnyStr]):
             merge = (merge or shared) and not tty and output != DEVNULL
             # Natively, unless a shell has to be there anyway.
             native = local and merge and umask < 0 and not clean_env
+            outputs = {"stdout": output}
+            if not merge:
+                outputs["stderr"] = error_output
             command = (MergedCommand if native else Command)(
                 program,
                 tuple(arguments),
@@ -427,6 +431,7 @@ class Popen(Generic[AnyStr]):
                 gid=_number("group", group, local),
                 env=_environment(env),
                 working_dir=directory,
+                discard=tuple(name for name, target in outputs.items() if target == DEVNULL),
             )
             start = functools.partial(_start, execer, url)
             prelude = Prelude(merge and not native, umask, clean_env)
@@ -447,14 +452,14 @@ class Popen(Generic[AnyStr]):
         try:
             self.stdin = self._attach_input(source, process)
             ours = [end for end in ours if end != source]
-            self.stdout = self._attach_output(output, process.stdout)
+            self.stdout = self._attach_output(output, process.stdout, tty)
             ours = [end for end in ours if end != output]
             if merge:
                 close_quietly(process.stderr)  # it has nothing
                 if error_output >= 0:
                     os.close(error_output)
             else:
-                self.stderr = self._attach_output(error_output, process.stderr)
+                self.stderr = self._attach_output(error_output, process.stderr, tty)
         except BaseException:
             process.close()
             self._process = None  # it was never there
@@ -483,14 +488,19 @@ class Popen(Generic[AnyStr]):
             write_through=True,
         )
 
-    def _attach_output(self, target: int, file: io.BufferedReader) -> IO[Any] | None:
+    def _attach_output(self, target: int, file: io.BufferedReader, tty: bool) -> IO[Any] | None:
         if isinstance(file.raw, PipeReader):
             if target == DEVNULL:
-                file.close()  # what comes is dropped; a local command would get SIGPIPE
+                if not tty:
+                    file.raw.discard()  # where it is no null device: to close it would tell
+                file.close()
                 return None
             file.raw.when_unwanted(functools.partial(_break_pipe, self.process))
         if target != PIPE:
-            self._outputs.append(OutputCopier(file, None if target == DEVNULL else target))
+            # Where the end is told ahead of the output, that is not all there yet then.
+            whole = FEATURE_ENDED in self.process.features
+            descriptor = None if target == DEVNULL else target
+            self._outputs.append(OutputCopier(file, descriptor, whole))
             return None
         # A file of our own: when its last user drops it, nobody reads any more, while a process
         # holds its own files for as long as it runs.
@@ -530,8 +540,8 @@ class Popen(Generic[AnyStr]):
             TimeoutExpired: It had not ended in time.
             ExitMissing: The connection ended before the exit status came; so does every later
                 call, and ``returncode`` stays ``None``.
-            OutputUnread: A remote command's piped output is full and nobody has ever read it, so
-                that the command would never end.
+            OutputUnread: A remote command's piped output is full and nobody has ever read it, and
+                its server, one without ``ended``, could never tell of its end.
             OSError: Its output could not be written to where it was to go, or its input not be
                 read; once.
         """

@@ -138,8 +138,12 @@ class Prelude:
             script += f"umask {self.umask & 0o777:03o}\n"
         if self.merge:
             script += "exec 2>&1\n"
+        elif "stderr" in command.discard and not command.tty:
+            script += "exec 2> /dev/null\n"
         script += _EXEC_CLEAN if self.clean_env else 'exec "$@"\n'
-        return replace(command, command=_SHELL, args=("-c", script, "sh", *args))
+        # The shell speaks first, on what is to be discarded afterwards.
+        discard = tuple(name for name in command.discard if name != "stderr")
+        return replace(command, command=_SHELL, args=("-c", script, "sh", *args), discard=discard)
 
     def can_wrap(self, command: Command) -> bool:
         """Whether :meth:`wrap` can do it."""
@@ -181,5 +185,5 @@ class Prelude:
         except BaseException:
             process.close()
             raise
-        if self.merge and not command.tty:
+        if (self.merge or "stderr" in command.discard) and not command.tty:
             process.stderr.close()

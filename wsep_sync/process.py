@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 
 from .errors import ExitError, ExitMissing, OutputUnread, WsepError
-from .messages import Command
+from .messages import FEATURE_SIGNAL, Command
 
 __all__ = ["CLOSE_GRACE", "Execer", "Process", "ended"]
 
@@ -41,12 +41,16 @@ class Process(ABC):
             piece by piece what must not be lost.
         stderr: The command's error output; on a terminal, empty.
         reattached: Whether this is a terminal session that was running already.
+        features: What it can, of the protocol's additions: ``signal``, if it is not to be hung up
+            on instead; of a remote command, whatever its server has named.
 
     An output that nobody reads holds the command up: a local command once its pipe is full, a
-    remote one once the limit of its execer is reached (1 MiB for each output by default), and then
-    the other output, the exit status and everything else of that command wait too. Read both, or
-    close the one you do not want: what comes for a closed output is dropped, and the command is
-    sent SIGPIPE, as for any pipe that nobody reads any more.
+    remote one once the limit of its execer is reached (1 MiB for each output by default). The
+    other output, signals and the end are not held up by it; unless the server is one that has no
+    ``taken`` among its features, such as the reference: there everything of that command waits,
+    too. Read both, or close the one you do not want, which is closed for the command as well: it
+    gets SIGPIPE, or EPIPE, as of any pipe that nobody reads any more. (A terminal is no pipe: what
+    it shows is dropped then.)
     """
 
     pid: int
@@ -54,6 +58,7 @@ class Process(ABC):
     stdout: io.BufferedReader
     stderr: io.BufferedReader
     reattached: bool = False
+    features: frozenset[str] = frozenset((FEATURE_SIGNAL,))
 
     @abstractmethod
     def resize(self, rows: int, cols: int) -> None:
@@ -81,8 +86,13 @@ class Process(ABC):
     def wait(self, timeout: float | None = None) -> None:
         """Block until the command has ended; return if it ended with status 0.
 
-        A remote command has ended when both its outputs have, too. Ctrl-C interrupts the wait
-        and nothing else: the command runs on.
+        The outputs need not have been read, nor have ended: whoever the command left behind may
+        have them, too. A server without ``ended`` among its features, such as the reference, tells
+        of the end only when all output has been read up to it. Ctrl-C interrupts the wait and
+        nothing else: the command runs on.
+
+        A connection that is lost after the end was told leaves the status as it is; reading the
+        rest of an output then raises ``ExitMissing``.
 
         Args:
             timeout: Seconds to wait at most; ``None`` waits for ever.
@@ -90,8 +100,15 @@ class Process(ABC):
         Raises:
             ExitError: It ended with another status, or by a signal. Every call raises it.
             ExitMissing: The connection ended before the exit status came.
-            OutputUnread: The wait would never end: an output that has never been read is full.
+            OutputUnread: The wait would never end: an output that has never been read is full, and
+                the server is one without ``taken`` or ``ended``.
             TimeoutError: It had not ended in time.
+        """
+
+    def finish(self) -> None:  # noqa: B027 - most outputs have an end of their own
+        """Let what a terminal shows end with what is there, once the command has ended.
+
+        Whoever the command has left in the background may hold the terminal for ever.
         """
 
     @abstractmethod

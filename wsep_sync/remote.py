@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import signal as signals
@@ -11,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from . import process, streams
 from .errors import (
@@ -26,23 +27,31 @@ from .errors import (
     start_error,
 )
 from .messages import (
+    FEATURE_CLOSE_OUTPUT,
+    FEATURE_ENDED,
     FEATURE_SIGNAL,
-    FEATURE_STDIN_MARK,
+    FEATURE_TAKEN,
+    FEATURES,
     MAX_BODY,
     MAX_MESSAGE,
+    MAX_WINDOW,
     NO_SESSION,
     STDIN_HEADER,
     Attach,
+    CloseOutput,
     CloseStdin,
     Command,
+    Ended,
+    Eof,
     ExitCode,
     Pid,
     Resize,
     Signal,
     Start,
     Stderr,
-    StdinMark,
+    StdinTaken,
     Stdout,
+    Taken,
     decode_server_message,
     start_error_from_reason,
 )
@@ -62,10 +71,10 @@ __all__ = ["CONNECT_TIMEOUT", "RemoteExecer", "connect", "environment_token", "s
 #: Seconds that a connection, and then the start of a command, may take by default.
 CONNECT_TIMEOUT = 10.0
 
-# How much input may be on the way to a server that marks what its command has taken, and after
-# how much a mark is sent. See StdinMark.
+# How much input may be on the way to a server that tells how much the command was given.
 _STDIN_WINDOW = 1 << 20
-_MARK_EVERY = 1 << 18
+
+_SIGKILL = getattr(signals, "SIGKILL", 9)  # Windows has no name for it
 
 # Characters of an id that are said in a header: servers and proxies refuse long ones, many from
 # 8 KiB on, and to spread sessions much fewer would do.
@@ -106,7 +115,8 @@ def connect(
             id, or with an id when there is none here, closes it and makes its own.
         ssl_context: For ``wss://``; by default the system's trust store, and the host's name is
             checked.
-        output_limit: How many bytes of each output are kept while nobody reads it.
+        output_limit: How many bytes of each output are kept while nobody reads it. A command that
+            writes more is held up, as by a pipe that is full.
 
     Raises:
         ConnectError: No connection could be made. Its ``status`` is 401 if the token is wrong.
@@ -173,6 +183,11 @@ def session_headers(session_id: str) -> dict[str, str]:
     return {"Wsep-Session-Id": quote_from_bytes(encoded, visible)[:_MAX_SESSION_HEADER]}
 
 
+# Makes the message that starts a command, of the features that the server has named so far, and of
+# the window, if it may be told of one.
+_FirstMessage: TypeAlias = "Callable[[frozenset[str], int | None], Start | Attach]"
+
+
 class RemoteExecer(Execer):
     """Runs one command over one WebSocket that is connected; :func:`connect` makes one for many.
 
@@ -200,10 +215,10 @@ class RemoteExecer(Execer):
         self._dial: Callable[[str], Transport] | None = None
         self._session_id = ""
         self._timeout = timeout
-        self._output_limit = output_limit
+        self._output_limit = max(1, min(output_limit, MAX_WINDOW))
 
     def start(self, command: Command) -> Process:
-        return self._start(Start(command).encode(), command)
+        return self._start(functools.partial(Start, command), command)
 
     def attach(self, id: str, rows: int = 0, cols: int = 0) -> RemoteProcess:
         """Attach to a terminal session that is there, and never start anything.
@@ -223,10 +238,10 @@ class RemoteExecer(Execer):
         Blocks as :meth:`start` does.
         """
         command = Command("", id=id, tty=True, rows=rows, cols=cols)
-        return self._start(Attach(id, rows, cols).encode(), command)
+        return self._start(lambda _features, window: Attach(id, rows, cols, window), command)
 
-    def _start(self, start: bytes, command: Command) -> RemoteProcess:
-        if len(start) > MAX_MESSAGE:
+    def _start(self, message: _FirstMessage, command: Command) -> RemoteProcess:
+        if len(message(frozenset(FEATURES), self._output_limit).encode()) > MAX_MESSAGE:
             raise start_error(errno.E2BIG, command.command)
         with self._lock:
             transport, self._transport = self._transport, None
@@ -242,7 +257,7 @@ class RemoteExecer(Execer):
             transport = None
         if transport is not None:
             try:
-                return self._start_over(transport, start, command)
+                return self._start_over(transport, message, command)
             except TransportClosed as closed:
                 if dial is None or closed.code != POLICY_VIOLATION:
                     raise
@@ -252,17 +267,20 @@ class RemoteExecer(Execer):
                 "this WebSocket has carried its one command, or is closed; "
                 "connect(url) makes an execer that runs many"
             )
-        return self._start_over(dial(command.id), start, command)
+        return self._start_over(dial(command.id), message, command)
 
-    def _start_over(self, transport: Transport, start: bytes, command: Command) -> RemoteProcess:
+    def _start_over(
+        self, transport: Transport, message: _FirstMessage, command: Command
+    ) -> RemoteProcess:
         """Start the command over this connection, which is closed if that fails."""
         began = time.monotonic()
+        window = self._output_limit if _has_credit(transport.peer_features) else None
         try:
-            transport.send(start)
+            transport.send(message(transport.peer_features, window).encode())
             transport.set_deadline(self._timeout)
             pid = _receive_pid(transport)
             transport.set_deadline(None)
-            return RemoteProcess(transport, command, pid, self._output_limit)
+            return RemoteProcess(transport, command, pid, self._output_limit, window is not None)
         except TransportClosed as closed:
             transport.close()
             if closed.code == 1011 and closed.reason == NO_SESSION:
@@ -292,6 +310,10 @@ class RemoteExecer(Execer):
             transport.close()
 
 
+def _has_credit(features: frozenset[str]) -> bool:
+    return features >= {FEATURE_TAKEN, FEATURE_ENDED}
+
+
 def _receive_pid(transport: Transport) -> Pid:
     while True:
         message = decode_server_message(transport.receive())
@@ -308,18 +330,18 @@ class RemoteInput(io.RawIOBase):
     garbage collector comes by.
 
     Args:
-        marks: The server answers marks; see :class:`.StdinMark`.
+        credit: The server tells how much of it the command was given; see :class:`.StdinTaken`.
     """
 
     mode = "wb"
 
-    def __init__(self, transport: Transport, marks: bool) -> None:
+    def __init__(self, transport: Transport, credit: bool) -> None:
         self._transport = transport
-        self._marks = marks
-        # Guards what follows: how many bytes were sent, were sent when the last mark was, and
-        # have been taken by the command; and why nothing more is wanted, once nothing is.
+        self._credit = credit
+        # Guards what follows: how many bytes were sent, and have been given to the command; and
+        # why nothing more is wanted, once nothing is.
         self._changed = threading.Condition()
-        self._sent = self._marked = self._taken = 0
+        self._sent = self._taken = 0
         self._ended = ""
         self._wakeup: Wakeup | None = None  # of the thread that fileno() started
         self._fd = -1  # once somebody has asked for it, all writing goes through it
@@ -393,27 +415,26 @@ class RemoteInput(io.RawIOBase):
         return self._fd < 0 or wait_for(self._fd, WRITE, None, timeout)
 
     def _send(self, piece: memoryview) -> None:
-        mark = 0
         with self._changed:
-            while self._marks and self._sent - self._taken >= _STDIN_WINDOW and not self._ended:
+            while self._credit and self._sent - self._taken >= _STDIN_WINDOW and not self._ended:
                 streams.wait_a_while(self._changed)
             if self._ended:
                 raise BrokenPipeError(errno.EPIPE, self._ended)
             self._sent += len(piece)
-            if self._marks and self._sent - self._marked >= _MARK_EVERY:
-                self._marked = mark = self._sent
         try:
             self._transport.send(STDIN_HEADER, piece)
-            if mark:
-                self._transport.send(StdinMark(mark).encode())
         except TransportClosed as error:
             raise BrokenPipeError(errno.EPIPE, str(error)) from error
 
-    def taken(self, mark: int) -> None:
-        """The command has taken the input before the mark."""
+    def taken(self, position: int) -> None:
+        """The command has been given the input up to there."""
         with self._changed:
-            self._taken = mark
+            self._taken = max(self._taken, min(position, self._sent))
             self._changed.notify_all()
+
+    def is_broken(self) -> bool:
+        """Whether the command is known to have closed its input, or to have ended."""
+        return bool(self._ended)
 
     def end(self, reason: str) -> None:
         """Nothing is wanted any more: wake who writes, with ``BrokenPipeError`` and the reason."""
@@ -447,29 +468,72 @@ class RemoteInput(io.RawIOBase):
             super().close()
 
 
+def _output_pipe(
+    transport: Transport, name: str, limit: int, features: frozenset[str]
+) -> streams.BoundedPipe:
+    """Return the pipe of an output, which tells the server what is read, and its closing.
+
+    It refers to the transport alone: no cycle may keep the connection's descriptors.
+    """
+    taken = closed = None
+    if _has_credit(features):
+
+        def taken(position: int) -> None:
+            with contextlib.suppress(TransportClosed):  # reading goes on to what had come
+                transport.send(Taken(**{name: position}).encode())
+
+    if FEATURE_CLOSE_OUTPUT in features:
+        # Wakes the receiver, which tells the server.
+        closed = functools.partial(transport.set_deadline, 0)
+    return streams.BoundedPipe(limit, taken, closed)
+
+
 class RemoteProcess(Process):
     """A command at the other end of a WebSocket. Made by :class:`RemoteExecer`."""
 
-    def __init__(self, transport: Transport, command: Command, pid: Pid, output_limit: int) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        command: Command,
+        pid: Pid,
+        output_limit: int,
+        told_window: bool = False,
+    ) -> None:
         self.pid = pid.pid
         self.reattached = pid.reattached
+        self.features = frozenset(pid.features) | transport.peer_features
         self._transport = transport
         self._tty = command.tty
         self._session = command.tty and bool(command.id)
-        self._features = frozenset(pid.features)
-        self._input = RemoteInput(transport, FEATURE_STDIN_MARK in self._features)
-        self._out = streams.BoundedPipe(output_limit)
-        self._err = streams.BoundedPipe(output_limit)
+        credit = _has_credit(self.features)
+        self._input = RemoteInput(transport, credit)
+        self._out = _output_pipe(transport, "stdout", output_limit, self.features)
+        self._err = _output_pipe(transport, "stderr", output_limit, self.features)
         self.stdout = streams.buffered_reader(streams.PipeReader(self._out))
         self.stderr = streams.buffered_reader(streams.PipeReader(self._err))
+        if command.discard and not self._tty:
+            # Of a server that does not know of it, it is dropped here.
+            for name, pipe in (("stdout", self._out), ("stderr", self._err)):
+                if name in command.discard:
+                    pipe.close_reader(tell=False)
         if command.stdin or command.tty:
             self.stdin = streams.buffered_writer(self._input)
         else:
             self.stdin = streams.no_writer()
         # Set, after _exit or _missing, when the exit status is known or never will be.
-        self._done = threading.Event()
+        self._ended = threading.Event()
         self._exit: ExitCode | None = None
         self._missing: ExitMissing | None = None
+        # Set when nothing more will come.
+        self._done = threading.Event()
+        self._told_closed: set[str] = set()  # by the receiver, of the server
+        self._abandoned = False
+        if credit and not told_window:
+            # The handshake did not name it. What comes until the server has this may be more than
+            # the window: only then does the receiving thread wait for a reader, as it does for a
+            # server without credit.
+            with contextlib.suppress(TransportClosed):  # as the receiver is about to see
+                transport.send(Taken(window=output_limit).encode())
         # Receives until the exit status or the end of the connection, which close() brings about.
         # A daemon, so that a script that forgot a process can end.
         self._receiver = start_thread(
@@ -479,76 +543,113 @@ class RemoteProcess(Process):
 
     def _receive(self) -> None:
         code, reason = 1000, "normal closure"
+        lost = None
         try:
-            self._exit = self._receive_until_exit()
+            self._receive_until_exit()
         except TransportClosed as closed:
-            self._missing = ExitMissing(f"no exit status: {closed}")
-        except TimeoutError:  # abandon() has made the deadline pass
-            self._missing = ExitMissing("no exit status: the process was dropped")
+            lost = str(closed)
+        except TimeoutError:
+            lost = "the process was dropped"
         except ProtocolError as error:
             code, reason = error.close_code, str(error)
-            self._missing = ExitMissing(f"no exit status: the server sent nonsense: {error}")
-        self._tell_end()
+            lost = f"the server sent nonsense: {error}"
+        self._tell_end(lost)
         self._transport.close(code, reason)
 
     def _receiver_died(self, error: Exception) -> None:
-        if self._exit is None:
-            self._missing = ExitMissing(f"no exit status: internal error: {type(error).__name__}")
-        self._tell_end()
+        self._tell_end(f"internal error: {type(error).__name__}")
         self._transport.abort()
         self._transport.close()
 
-    def _tell_end(self) -> None:
+    def _tell_end(self, lost: str | None) -> None:
+        """Nothing more will come.
+
+        Args:
+            lost: Why not, if it was before its time.
+        """
+        error = self._missing
+        if lost is not None and self._exit is None:
+            error = self._missing = self._missing or ExitMissing(f"no exit status: {lost}")
+        elif lost is not None:
+            error = ExitMissing(f"the command has ended, but not all of its output came: {lost}")
         # Before wait() returns: from then on, writing fails.
         self._input.end("the command has ended")
+        self._ended.set()
         self._done.set()
-        self._out.feed_eof(self._missing)
-        self._err.feed_eof(self._missing)
+        self._out.feed_eof(error)
+        self._err.feed_eof(error)
 
-    def _receive_until_exit(self) -> ExitCode:
-        receive = self._transport.receive
+    def _receive_until_exit(self) -> None:
         while True:
-            message = decode_server_message(receive())
+            try:
+                message = decode_server_message(self._transport.receive())
+            except TimeoutError:
+                # abandon() woke this, or an output was closed. Whoever closes it may be a
+                # finaliser: so it is here that the server is told.
+                if self._abandoned:
+                    raise
+                self._transport.set_deadline(None)
+                self._tell_closed()
+                continue
             if isinstance(message, Stdout):
                 self._out.feed(message.body)
             elif isinstance(message, Stderr):
                 self._err.feed(message.body)
-            elif isinstance(message, StdinMark):
+            elif isinstance(message, StdinTaken):
                 if message.closed:
                     self._input.end("the command has closed its input")
-                self._input.taken(message.mark)
+                self._input.taken(message.stdin)
+            elif isinstance(message, Ended):
+                self._set_status(message.status)
+                self._ended.set()
+            elif isinstance(message, Eof):
+                (self._out if message.stream == "stdout" else self._err).feed_eof()
             elif isinstance(message, ExitCode):
-                return message
+                self._set_status(message)
+                return
 
-    @property
-    def features(self) -> frozenset[str]:
-        """The additions to the reference's protocol that the server has named."""
-        return self._features
+    def _set_status(self, status: ExitCode) -> None:
+        if self._exit not in (None, status):
+            raise ProtocolError("exit_code message: another status than the one of ended")
+        if not status.exit_code and status.error:
+            # The reference says so of a server further on that it has lost.
+            self._missing = ExitMissing(f"no exit status: {status.error}")
+        else:
+            self._exit = status
+
+    def _tell_closed(self) -> None:
+        for name, pipe in (("stdout", self._out), ("stderr", self._err)):
+            if pipe.reader_gone and name not in self._told_closed:
+                self._told_closed.add(name)
+                self._transport.send(CloseOutput(name).encode())
 
     def resize(self, rows: int, cols: int) -> None:
         message = Resize(rows, cols).encode()
-        if self._tty and not self._done.is_set():
+        if self._tty and not self._ended.is_set():
             with contextlib.suppress(TransportClosed):
                 self._transport.send(message)
 
     def send_signal(self, signal: int) -> None:
         message = Signal(signal).encode()
-        if FEATURE_SIGNAL not in self._features:
+        if FEATURE_SIGNAL not in self.features:
+            if signal == _SIGKILL:
+                self.kill()
+                return
             raise io.UnsupportedOperation("this server cannot send signals to its commands")
-        if not self._done.is_set():
+        if not self._ended.is_set():
             with contextlib.suppress(TransportClosed):
                 self._transport.send(message)
 
     def wait(self, timeout: float | None = None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._done.is_set():
+        while not self._ended.is_set():
             rest = None if deadline is None else deadline - time.monotonic()
             if rest is not None and rest <= 0:
                 raise TimeoutError(f"the command has not ended within {timeout} seconds")
-            self._done.wait(1.0 if rest is None else min(rest, 1.0))
+            self._ended.wait(1.0 if rest is None else min(rest, 1.0))
             for name, pipe in (("stdout", self._out), ("stderr", self._err)):
                 unread = pipe.unread_for()
-                if unread is not None and unread > _UNREAD_AFTER:
+                if unread is not None and unread > _UNREAD_AFTER and not self._ended.is_set():
                     raise OutputUnread(name, pipe.limit)
         if self._missing is not None:
             raise copy_error(self._missing)
@@ -557,16 +658,17 @@ class RemoteProcess(Process):
             raise ExitError(self._exit.exit_code, self._exit.error, self._exit.signal)
 
     def close(self) -> None:
-        # What comes from now on is dropped: an output that nobody reads would hold up the status.
+        # What comes from now on is dropped: from a server without credit, an output that nobody
+        # reads would hold up the status.
         self._out.feed_eof()
         self._err.feed_eof()
-        if not self._done.is_set() and FEATURE_SIGNAL in self._features and not self._session:
+        if not self._ended.is_set() and FEATURE_SIGNAL in self.features and not self._session:
             if self._tty:
                 self.send_signal(getattr(signals, "SIGHUP", 1))
             self.send_signal(signals.SIGTERM)
-            if not self._done.wait(process.CLOSE_GRACE):
+            if not self._ended.wait(process.CLOSE_GRACE):
                 self.kill()
-                self._done.wait(1.0)
+                self._ended.wait(1.0)
         if not self._done.is_set():
             self._transport.close(1000, "closed")
         if threading.current_thread() is not self._receiver:
@@ -574,13 +676,14 @@ class RemoteProcess(Process):
         streams.close_quietly(self.stdin)
 
     def kill(self) -> None:
-        if FEATURE_SIGNAL in self._features:
-            self.send_signal(getattr(signals, "SIGKILL", 9))  # Windows has no name for it
+        if FEATURE_SIGNAL in self.features:
+            self.send_signal(_SIGKILL)
         else:
             self._transport.abort()
 
     def abandon(self) -> None:
         # The thread that receives wakes, and hangs up.
+        self._abandoned = True
         self._transport.set_deadline(0)
 
     def _leave_to_parent(self) -> None:
@@ -591,7 +694,8 @@ class RemoteProcess(Process):
         self._input.leave_to_parent()
         for pipe in (self._out, self._err):
             pipe.leave_to_parent(self._missing)
-        self._done = threading.Event()
+        self._ended, self._done = threading.Event(), threading.Event()
+        self._ended.set()
         self._done.set()
 
 

@@ -6,12 +6,13 @@ import contextlib
 import copy
 import io
 import logging
+import signal as signals
 import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import (
     ExitError,
@@ -25,21 +26,26 @@ from .errors import (
 )
 from .log import log_bug, log_event
 from .messages import (
+    FEATURE_SIGNAL,
     FEATURES,
     MAX_MESSAGE,
     NO_SESSION,
     STDERR_HEADER,
     STDOUT_HEADER,
     Attach,
+    CloseOutput,
     CloseStdin,
     Command,
+    Ended,
+    Eof,
     ExitCode,
     Pid,
     Resize,
     Signal,
     Start,
     Stdin,
-    StdinMark,
+    StdinTaken,
+    Taken,
     decode_client_message,
     start_failure,
 )
@@ -79,9 +85,19 @@ _IDLE_BUFFER, _IDLE_PIPE = 1 << 12, 1 << 16
 _BUSY_MESSAGES, _BUSY_PIPE = 2, 1 << 18
 _IDLE_AFTER = 1.0
 
-# How much input may wait for a command that does not read it. Clients that use marks never send
-# more than this without an answer.
+# How much input may wait for a command that does not read it. Clients that are told how much of it
+# has been taken never send more than this beyond that; and after how many bytes they are told.
 _STDIN_LIMIT = 1 << 20
+_TELL_EVERY = 1 << 18
+
+# More than any buffer has: an output that nothing holds up.
+_MUCH = 1 << 30
+
+# How much of a terminal's output is sent after the command has ended, in bytes. The terminal holds
+# less; but a job that the command left may go on writing for ever.
+_LATE_LIMIT = 1 << 21
+
+_SIGKILL = getattr(signals, "SIGKILL", 9)  # Windows has no name for it
 
 
 class Server:
@@ -372,13 +388,31 @@ def _ending() -> ProtocolError:
 _Starter: TypeAlias = "Callable[[Start | Attach], tuple[Process, Command]]"
 
 
+class _Output:
+    """One output of a command, on its way to the client."""
+
+    def __init__(self, name: str, header: bytes, file: io.BufferedReader) -> None:
+        self.name = name
+        self.header = header
+        self.file = file
+        self.raw: Any = file.raw
+        # Positions in bytes since the beginning. The first is written by the thread that sends,
+        # the second by that which receives.
+        self.sent = 0
+        self.taken = 0  # what the client has read
+        self.closed = False  # the client does not want it any more
+        self.ended = False
+        self.error: Exception | None = None  # why it ended before its end
+
+
 class _Connection:
     """One connection and its command, from the first message to the last.
 
-    The thread that serves receives and dispatches. Each output has a thread that sends it; the
-    last of them to see its end waits for the command and sends the exit status. Input has a
-    thread once the command does not take it at once, so that one that does not read cannot hide
-    what else the client says. All of them end before :meth:`run` returns.
+    The thread that serves receives and dispatches. Each output has a thread that sends it, as far
+    as the client's window allows. One waits for the command, tells of its end, and sends the exit
+    status when the outputs have ended, too. Input has a thread once the command does not take it
+    at once, so that one that does not read cannot hide what else the client says. All of them end
+    before :meth:`run` returns.
     """
 
     def __init__(self, transport: Transport, start: _Starter, options: Options) -> None:
@@ -390,9 +424,14 @@ class _Connection:
         self._stdin: _StdinQueue | None = None
         self._stdin_has_thread = False
         self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()  # guards _outputs
-        self._outputs = 0  # that have not ended yet
-        self._finished = False  # the command has ended, and nothing is left to be ended
+        self._outputs: dict[str, _Output] = {}
+        # Guards the outputs' states but for what is said there, and _window. Waited on by those
+        # who send the outputs, and for their end.
+        self._changed = threading.Condition()
+        # How many bytes of an output the client lets be on the way; None if it does not say.
+        self._window: int | None = None
+        self._ended = False  # the command has: nothing is left to be ended
+        self._finished = False  # and the client has been told everything
         self._ending = False  # how the command ends does not matter any more
         # What another thread wants this one to raise; a deadline makes it look.
         self._failure: ProtocolError | None = None
@@ -400,7 +439,6 @@ class _Connection:
         self._began = 0.0  # time.monotonic()
         self._status: ExitCode | None = None
         self._received = 0  # bytes of input
-        self._sent: dict[str, int] = {}  # bytes, by output
 
     def run(self) -> None:
         try:
@@ -454,8 +492,10 @@ class _Connection:
             self._write_stdin(message.body)
         elif isinstance(message, CloseStdin):
             self._queue_input(None)
-        elif isinstance(message, StdinMark):
-            self._queue_input(message)
+        elif isinstance(message, Taken):
+            self._take_credit(message)
+        elif isinstance(message, CloseOutput):
+            self._close_output(message.stream)
         elif isinstance(message, Resize):
             process.resize(message.rows, message.cols)
         elif isinstance(message, Signal):
@@ -478,16 +518,20 @@ class _Connection:
         self._began = time.monotonic()
         self._log("attach" if process.reattached else "start")
         early = self._receive_early()
+        features = [FEATURE_SIGNAL] if FEATURE_SIGNAL in process.features else []
         self._transport.send(
-            Pid(process.pid, FEATURES, process.reattached).encode(),
+            Pid(process.pid, (*features, *FEATURES), process.reattached).encode(),
         )
-        outputs = [("stdout", STDOUT_HEADER, process.stdout)]
+        self._window = message.window
+        outputs = [_Output("stdout", STDOUT_HEADER, process.stdout)]
         if not command.tty:
-            outputs.append(("stderr", STDERR_HEADER, process.stderr))
-        self._outputs = len(outputs)
-        for name, header, file in outputs:
+            outputs.append(_Output("stderr", STDERR_HEADER, process.stderr))
+        self._outputs = {output.name: output for output in outputs}
+        for output in outputs:
             # Ends with its output, which close() of the process ends in any case.
-            self._run(self._send_output, name, header, file, name="wsep-output")
+            self._run(self._send_output, output, name="wsep-output")
+        # Ends when the command and its outputs have, or the connection.
+        self._run(self._send_end, name="wsep-end")
         for data in early:
             self._dispatch(data, early=True)
 
@@ -515,36 +559,98 @@ class _Connection:
 
     def _fail(self, _error: Exception) -> None:
         """Let :meth:`run` end the command, and tell the client that this side has failed."""
-        self._failure = self._failure or ProtocolError("internal error")
-        self._transport.set_deadline(0)
+        self._fail_with("internal error")
 
-    def _send_output(self, name: str, header: bytes, file: io.BufferedReader) -> None:
-        raw = file.raw
+    def _send_output(self, output: _Output) -> None:
+        header, raw = output.header, output.raw
         # Only a session's client has an output that cannot be asked.
         ready: Callable[[float], bool] = getattr(raw, "ready", lambda _: False)
         set_capacity: Callable[[int], None] = getattr(raw, "set_capacity", lambda _: None)
         buffer = small = memoryview(bytearray(_IDLE_BUFFER))
-        self._sent[name] = 0
+        late = 0
         try:
-            while count := raw.readinto(buffer):
+            while room := self._room(output):
+                count = raw.readinto(buffer[:room] if room < len(buffer) else buffer)
+                if not count:
+                    break
+                if output.closed:
+                    continue  # of a terminal: the command goes on, and shows it to nobody
+                if self._ended and self._is_terminal():
+                    # Whoever the command left in the background may go on writing for ever.
+                    late += count
+                    if late > _LATE_LIMIT:
+                        break
+                output.sent += count  # first: the client may have read it before send returns
                 self._transport.send_stream(header, buffer[:count])
-                self._sent[name] += count
                 if count == len(buffer):
                     if buffer is small:
                         buffer = memoryview(bytearray(self._busy_size(header)))
                         set_capacity(_BUSY_PIPE)
-                elif buffer is not small and not ready(_IDLE_AFTER):
+                elif buffer is not small and room >= len(buffer) and not ready(_IDLE_AFTER):
                     buffer = small
                     set_capacity(_IDLE_PIPE)
         except TransportClosed:
             return  # the receiving thread sees it too, and ends the command
-        except (WsepError, OSError):
-            pass  # of a server further on; waiting for the command will tell
-        with self._lock:
-            self._outputs -= 1
-            if self._outputs:
-                return
-        self._send_exit()
+        except (WsepError, OSError) as error:
+            if not output.closed:
+                # Of a server further on. The end may have been told already, but not that of this.
+                output.error = copy_error(error)
+        if output.closed:
+            close_quietly(output.file)
+        with self._changed:
+            output.ended = True
+            self._changed.notify_all()
+
+    def _room(self, output: _Output) -> int:
+        """Block until something may be sent; return how many bytes, 0 if nothing more ever.
+
+        Read by the thread that sends alone, so that most of the time there is nothing to lock.
+        """
+        while True:
+            if output.closed:
+                return _MUCH if self._is_terminal() else 0
+            window = self._window
+            if window is None:
+                return _MUCH
+            room = output.taken + window - output.sent
+            if room > 0:
+                return room
+            with self._changed:
+                if output.taken + window <= output.sent and not output.closed:
+                    if self._ending:
+                        return 0
+                    self._changed.wait()
+
+    def _is_terminal(self) -> bool:
+        """Whether the command has a terminal, its own or that of a session."""
+        return self._command is not None and self._command.tty
+
+    def _take_credit(self, message: Taken) -> None:
+        """Note what the client has read. A position that goes back says nothing new."""
+        if message.window is not None:
+            self._window = message.window
+            if self._stdin is not None:
+                self._stdin.tell = True
+        with self._changed:
+            for name, output in self._outputs.items():
+                taken = getattr(message, name)
+                if taken is not None:
+                    if taken > output.sent:
+                        raise ProtocolError(f"taken: {name} has not come as far as {taken}")
+                    output.taken = max(output.taken, taken)
+            self._changed.notify_all()
+
+    def _close_output(self, name: str) -> None:
+        """Close an output for the command, as the client has. A terminal's is read and dropped."""
+        output = self._outputs.get(name)
+        if output is None:
+            return
+        with self._changed:
+            output.closed = True
+            self._changed.notify_all()
+        stop: Callable[[], None] | None = getattr(output.raw, "stop", None)
+        if stop is not None and not self._is_terminal():
+            stop()  # whoever reads it closes it then
 
     def _busy_size(self, header: bytes) -> int:
         # A terminal's output is for somebody who is waiting, and so is sent as it comes.
@@ -552,7 +658,7 @@ class _Connection:
         messages = 1 if self._command.tty else _BUSY_MESSAGES
         return messages * (MAX_MESSAGE - len(header))
 
-    def _send_exit(self) -> None:
+    def _send_end(self) -> None:
         assert self._process is not None
         try:
             self._process.wait()
@@ -562,22 +668,81 @@ class _Connection:
         except SessionClosed:
             return  # this client has left its session, which goes on: nothing has failed
         except WsepError as error:
-            self._failure = ProtocolError(f"wait for command: {error}")
-            self._transport.set_deadline(0)
+            self._fail_with(f"wait for command: {error}")
             return
-        if self._ending or self._failure is not None:
-            # It was ended because of a refusal, or with the server, and the close says all. A
-            # session may have ended before this connection's thread has noticed.
+        self._ended = True
+        if self._is_over():
             return
         self._status = status
-        self._finished = True
         with contextlib.suppress(TransportClosed):
+            if self._window is not None:
+                if self._takes_input() and self._is_deaf():
+                    # First: whoever hears of the end may count on it that writing fails.
+                    self._transport.send(StdinTaken(self._received, True).encode())
+                self._transport.send(Ended(status).encode())
+            self._process.finish()
+            told: set[str] = set()
+            while names := self._wait_for_outputs(told):
+                for name in names:
+                    self._transport.send(Eof(name).encode())
+                told.update(names)
+            for output in self._outputs.values():
+                if output.error is not None:
+                    self._fail_with(f"read {output.name}: {output.error}")
+            if self._is_over():
+                return
+            self._finished = True
             self._transport.send(status.encode())
             self._set_deadline(_CLOSE_WAIT)
 
+    def _wait_for_outputs(self, told: set[str]) -> list[str]:
+        """Block until no output is waited for, or the client is to be told of the end of some.
+
+        Returns:
+            Their names. The end of the last one shows by the exit status.
+        """
+        with self._changed:
+            while not self._ending and not self._outputs_over():
+                if self._window is not None:
+                    ended = [o.name for o in self._outputs.values() if o.ended and not o.error]
+                    if names := [name for name in ended if name not in told]:
+                        return names
+                self._changed.wait()
+        return []
+
+    def _takes_input(self) -> bool:
+        return self._command is not None and (self._command.stdin or self._command.tty)
+
+    def _is_deaf(self) -> bool:
+        """Whether nobody reads the input of the command, which has ended.
+
+        Whoever it left in the background may.
+        """
+        assert self._process is not None
+        if self._stdin is not None and self._stdin.ended and not self._is_terminal():
+            return False  # the client has ended it itself
+        is_broken = getattr(self._process.stdin.raw, "is_broken", None)
+        try:
+            return self._is_terminal() or is_broken is None or bool(is_broken())
+        except (OSError, ValueError):  # it is being closed
+            return True
+
+    def _is_over(self) -> bool:
+        # It was ended because of a refusal, or with the server, and the close says all. A session
+        # may have ended before this connection's thread has noticed.
+        return self._ending or self._failure is not None
+
+    def _outputs_over(self) -> bool:
+        """Whether each output has ended, or is not wanted. Requires holding the lock."""
+        return all(output.ended or output.closed for output in self._outputs.values())
+
+    def _fail_with(self, reason: str) -> None:
+        """Let :meth:`run` end the command, and close with this."""
+        self._failure = self._failure or ProtocolError(reason)
+        self._transport.set_deadline(0)
+
     def _write_stdin(self, body: memoryview | bytes | bytearray) -> None:
-        assert self._command is not None
-        if not (self._command.stdin or self._command.tty):
+        if not self._takes_input():
             raise ProtocolError("read stdin: stdin is not enabled for this command")
         if len(body) and not self._finished:
             self._received += len(body)
@@ -587,6 +752,7 @@ class _Connection:
         if self._stdin is None:
             assert self._process is not None
             self._stdin = _StdinQueue(self._process, self._transport)
+            self._stdin.tell = self._window is not None
         while not self._stdin.put(item):
             # The command does not read, and this client sends on. Nothing more is received until
             # it does; but the end of the connection must not wait for that.
@@ -602,7 +768,10 @@ class _Connection:
     @staticmethod
     def _signal(process: Process, number: int) -> None:
         try:
-            process.send_signal(number)
+            if number == _SIGKILL:
+                process.kill()  # which a server further on may have another way to do
+            else:
+                process.send_signal(number)
         except io.UnsupportedOperation:
             pass  # of a server further on that is the reference
         except ValueError as error:
@@ -615,9 +784,11 @@ class _Connection:
         process = self._process
         if process is None:
             return
-        self._ending = True
-        if self._finished:
-            process.close()
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+        if self._ended:
+            process.close()  # what it left in the background was left there on purpose
         else:
             command = self._command
             if self._stdin is not None and command is not None and command.tty and command.id:
@@ -637,8 +808,7 @@ class _Connection:
     def add_bytes(self, metrics: Metrics) -> None:
         """Add what has gone each way so far; from any thread."""
         metrics.received += self._received
-        # By name: the dictionary grows in other threads.
-        metrics.sent += self._sent.get("stdout", 0) + self._sent.get("stderr", 0)
+        metrics.sent += sum(output.sent for output in self._outputs.values())
 
     def _log_end(self) -> None:
         """Log how the command ended, or that there was none."""
@@ -654,7 +824,7 @@ class _Connection:
             "exit" if ended else "leave",
             seconds=time.monotonic() - self._began,
             stdin=self._received,
-            **self._sent,
+            **{output.name: output.sent for output in self._outputs.values()},
             exit=None if status is None else status.exit_code,
             signal=None if status is None else status.signal,
             reason=failure or ("" if status or not ended else "the connection ended"),
@@ -677,13 +847,12 @@ class _Connection:
 
 
 def _type(message: object) -> str:
-    names = {"CloseStdin": "close_stdin", "StdinMark": "stdin_mark"}
+    names = {"CloseStdin": "close_stdin", "CloseOutput": "close_output"}
     name = type(message).__name__
     return names.get(name, name.lower())
 
 
-_BUFFERS = (bytes, bytearray, memoryview)
-_Input: TypeAlias = "bytes | bytearray | memoryview | StdinMark | None"
+_Input: TypeAlias = "bytes | bytearray | memoryview | None"
 
 # Bytes; shorter input than this is put together.
 _SMALL = 4096
@@ -694,50 +863,73 @@ class _StdinQueue:
 
     Args:
         process: Gets it.
-        transport: Marks are sent back over it, when all before them is written.
+        transport: How much the command has been given is told over it.
+
+    Attributes:
+        ended: The client has sent the end of it.
+        tell: Whether the client is to be told, by :meth:`write_all`: the thread that receives must
+            not wait for a client that does not read.
     """
 
     def __init__(self, process: Process, transport: Transport) -> None:
         self._file = process.stdin
         self._write_now: Callable[[Buffer], int] | None = getattr(self._file.raw, "write_now", None)
         self._transport = transport
+        self.tell = False
         # Guards everything below.
         self._changed = threading.Condition()
-        self._items: deque[_Input] = deque()
+        self._items: deque[_Input | StdinTaken] = deque()
         self._size = 0  # of what has not been written
-        self._ended = False  # the end is among the items, or was
+        self._taken = self._told = 0  # bytes since the beginning; and when that was told last
+        self.ended = False  # the end is among the items, or was
         self._broken = False  # the command has closed its input: what still comes is dropped
+        self._told_broken = False
         self._closed = False
 
     def put(self, item: _Input) -> bool:
-        """Write input, or append it, a mark, or ``None`` for the end.
+        """Write input, or append it, or ``None`` for the end.
 
         Returns:
             False if there was no room for 0.5 s.
         """
         with self._changed:
             if item is None:
-                if self._ended:
+                if self.ended:
                     return True
-                self._ended = True
-            if isinstance(item, _BUFFERS):
-                item = self._without_written(item)
-                if not len(item):
-                    return True
-            size = _input_size(item)
-            while size and self._size + size > _STDIN_LIMIT + MAX_MESSAGE and not self._closed:
-                if not self._changed.wait(0.5):
-                    return False
-            self._size += size
-            last = self._items[-1] if self._items else None
-            if not isinstance(item, _BUFFERS) or size >= _SMALL:
-                self._items.append(item)
-            elif isinstance(last, bytearray) and len(last) < _SMALL:
-                last += item  # an item for every byte that is typed would cost hundreds
+                self.ended = True
+                self._items.append(None)
             else:
-                self._items.append(bytearray(item))
+                rest = self._without_written(item)
+                size = len(rest)
+                self._count(len(item) - size)
+                if not size:
+                    return True
+                while self._size + size > _STDIN_LIMIT + MAX_MESSAGE and not self._closed:
+                    if not self._changed.wait(0.5):
+                        return False
+                self._size += size
+                last = self._items[-1] if self._items else None
+                if size >= _SMALL:
+                    self._items.append(rest)
+                elif isinstance(last, bytearray) and len(last) < _SMALL:
+                    last += rest  # an item for every byte that is typed would cost hundreds
+                else:
+                    self._items.append(bytearray(rest))
             self._changed.notify_all()
         return True
+
+    def _count(self, taken: int) -> None:
+        """Count what is written, or dropped; have it told from time to time.
+
+        Requires holding the lock.
+        """
+        self._taken += taken
+        if self.tell and (
+            self._taken - self._told >= _TELL_EVERY or self._broken > self._told_broken
+        ):
+            self._told, self._told_broken = self._taken, self._broken
+            self._items.append(StdinTaken(self._taken, self._broken))
+            self._changed.notify_all()
 
     @property
     def waits(self) -> bool:
@@ -746,7 +938,9 @@ class _StdinQueue:
 
     def _without_written(self, data: Buffer) -> Buffer:
         """Write what the command takes at once; return the rest. Requires holding the lock."""
-        if self._write_now is None or self._size or self._ended or self._broken:
+        if self._broken:
+            return b""
+        if self._write_now is None or self._size or self.ended:
             return data
         try:
             return memoryview(data)[self._write_now(data) :]
@@ -774,29 +968,27 @@ class _StdinQueue:
                 if self._closed:
                     return
                 item = self._items.popleft()
+            size = 0
             try:
                 if item is None:
                     if not self._broken:
-                        self._broken = True
                         self._file.close()
-                elif isinstance(item, StdinMark):
-                    self._transport.send(StdinMark(item.mark, self._broken).encode())
-                elif not self._broken:
-                    self._file.raw.write(item)
+                elif isinstance(item, StdinTaken):
+                    self._transport.send(item.encode())
+                else:
+                    size = len(item)
+                    if not self._broken:
+                        self._file.raw.write(item)
             except TransportClosed:
                 pass  # for the thread that receives to see; what has come is still to be written
             except (OSError, ValueError):
                 self._broken = True
             with self._changed:
-                self._size -= _input_size(item)
+                if item is None:
+                    self._broken = self._told_broken = True
+                self._size -= size
+                self._count(size)
                 self._changed.notify_all()
-
-
-def _input_size(item: _Input) -> int:
-    if isinstance(item, _BUFFERS):
-        return len(item)
-    # No client has reason to send many marks, but one that does must be held up some time.
-    return 512 if isinstance(item, StdinMark) else 0
 
 
 _process_wide = Server()

@@ -476,8 +476,9 @@ class Session:
     def _output_errors(self) -> Iterator[None]:
         try:
             yield
-        except WsepError:
-            pass  # of a server further on; waiting for the command will tell
+        except WsepError as error:
+            # Of a server further on. The command's end may have been told ahead of its output.
+            self._error = self._error or copy_error(error)
         except OSError:
             if not self._ended:  # nor closed, while the rest was being read
                 raise
@@ -704,8 +705,9 @@ class Session:
         # shell, that is no session any more: what is there is read, and no more waited for.
         with self._lock:  # so that nobody writes, or begins to
             self._ended = True
-        process.close()
+        process.finish()
         reader.join()
+        process.close()
         streams.close_quietly(process.stdin)
         self._finish()
 
@@ -854,6 +856,8 @@ class _Client(Process):
         self._redraw = memoryview(b"")  # what is yet to be read of it
         self._painted = True  # or else the program is to paint, once the redraw has been read
         self._too_early = 0  # how many of the last bytes of the snapshot it is not to get yet
+        process = session._process
+        self.features = process.features if process is not None else frozenset()
 
     def put(self, data: bytes, alt_generation: int) -> bool:
         """Queue output; return whether it is to reach this client.

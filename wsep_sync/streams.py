@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import select
@@ -60,9 +61,11 @@ _IN_FLIGHT = 0.25
 _READ_BUFFER = 1 << 16
 
 
-# About what keeping a chunk costs, however small: a command that writes byte by byte would fill a
-# pipe of a megabyte with hundreds of them.
-_CHUNK_COST = 512
+# Shorter pieces are put together: to keep one costs some 500 bytes.
+_SMALL = 1 << 12
+
+# After how many bytes it is told how much has been read.
+_TELL_EVERY = 1 << 18
 
 
 class _Descriptor(io.RawIOBase):
@@ -192,6 +195,10 @@ class DescriptorReader(_Descriptor):
                 count += more
         return count
 
+    def stop(self) -> None:
+        """Let a read that blocks in another thread end, once it has what is there; see close()."""
+        self._stop.set()
+
     def set_capacity(self, size: int) -> None:
         """Ask the kernel to let a pipe hold so many bytes, before the writer has to wait.
 
@@ -284,6 +291,10 @@ class DescriptorWriter(_Descriptor):
             _broken("the command has ended")
         return self._write_once(data)
 
+    def is_broken(self) -> bool:
+        """Whether nobody has the other end any more."""
+        return self.closed or hung_up(self._fd)
+
     def _write_once(self, data: ReadableBuffer) -> int:
         try:
             return os.write(self._fd, data)
@@ -339,23 +350,40 @@ class BoundedPipe:
 
     Args:
         limit: How many bytes may wait before :meth:`feed` blocks.
+        taken: Called by whoever reads, after each quarter of the limit (256 KiB at most), with how
+            many bytes have been read since the beginning. Whoever feeds no more than the limit
+            beyond that never blocks.
+        closed: Called, once, when nobody reads any more; perhaps in a finaliser, so it must not
+            wait, nor take a lock that is not re-entrant.
     """
 
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(
+        self,
+        limit: int = DEFAULT_LIMIT,
+        taken: Callable[[int], None] | None = None,
+        closed: Callable[[], None] | None = None,
+    ) -> None:
         self.limit = limit
-        # One lock guards everything below; the two conditions share it.
-        self._lock = threading.Lock()
+        # One lock guards everything below; the two conditions share it. Re-entrant, for a file
+        # that is collected while its own thread is in here closes this pipe.
+        self._lock = threading.RLock()
         self._readable = threading.Condition(self._lock)
         self._writable = threading.Condition(self._lock)
         self._chunks: deque[memoryview] = deque()
+        self._tail = bytearray()  # small pieces that came last, not among the chunks yet
         self._size = 0
         self._ended = False
         self._error: Exception | None = None
         self._reader_gone = False
+        self._discarding = False  # and whoever writes is not to learn of it
         self._gone_since = 0.0  # time.monotonic()
         self._unwanted: Callable[[], None] | None = None
         self._ever_read = False
         self._full_since: float | None = None  # time.monotonic() when feed began to block
+        self._taken = taken
+        self._closed = closed
+        self._read = self._told = 0  # bytes since the beginning; and when that was told last
+        self._tell_every = max(1, min(_TELL_EVERY, limit // 4))
 
     def feed(self, data: Buffer) -> None:
         """Append bytes, which are kept and not copied; block while the pipe is full.
@@ -368,10 +396,8 @@ class BoundedPipe:
             return
         with self._lock:
             while (
-                self._chunks
-                and (
-                    self._size + size > self.limit or len(self._chunks) * _CHUNK_COST >= self.limit
-                )
+                self._size
+                and self._size + size > self.limit
                 and not self._reader_gone
                 and not self._ended
             ):
@@ -380,24 +406,50 @@ class BoundedPipe:
                 wait_a_while(self._writable)
             self._full_since = None
             if not (self._reader_gone or self._ended):
-                self._chunks.append(memoryview(data))
+                self._append(data)
                 self._size += size
                 self._readable.notify()
                 return
-            unwanted = None
-            if not self._ended and time.monotonic() - self._gone_since > _IN_FLIGHT:
-                unwanted, self._unwanted = self._unwanted, None
-        if unwanted is not None:
-            unwanted()
+            told: Callable[[], None] | None = None
+            if self._discarding:
+                self._size += size
+                told = self._count(size)
+            elif not self._ended and time.monotonic() - self._gone_since > _IN_FLIGHT:
+                told, self._unwanted = self._unwanted, None
+        if told is not None:
+            told()
+
+    def _append(self, data: Buffer) -> None:
+        """Requires holding the lock."""
+        # A chunk for every byte that a command writes would cost hundreds.
+        if len(data) < _SMALL and (self._chunks or self._tail):
+            self._tail += data
+            if len(self._tail) < _SMALL:
+                return
+            data = b""
+        self._close_tail()
+        if len(data):
+            self._chunks.append(memoryview(data))
+
+    def _close_tail(self) -> None:
+        """Let the small pieces be a chunk; requires holding the lock."""
+        if self._tail:
+            self._chunks.append(memoryview(self._tail))
+            self._tail = bytearray()
+
+    @property
+    def reader_gone(self) -> bool:
+        """Whether nobody reads any more."""
+        return self._reader_gone
 
     def when_unwanted(self, call: Callable[[], None]) -> None:
         """Have a function called, once, when more comes although the reader has gone.
 
         What has just been on the way when the reader closed does not count. The function is
-        called by the thread that feeds.
+        called by the thread that feeds. A pipe that tells of its closing calls nothing.
         """
         with self._lock:
-            if not self._ended:
+            if not self._ended and self._closed is None:
                 self._unwanted = call
 
     def feed_eof(self, error: Exception | None = None) -> None:
@@ -409,7 +461,8 @@ class BoundedPipe:
             if not self._ended:
                 self._ended = True
                 self._error = error
-                self._unwanted = None  # it refers to the process: no cycle may outlive this
+                # They refer to the process or its connection: no cycle may outlive this.
+                self._unwanted = self._taken = self._closed = None
                 self._readable.notify_all()
                 self._writable.notify_all()
 
@@ -419,23 +472,38 @@ class BoundedPipe:
         What is in the pipe is the parent's, and nobody feeds this one any more. The lock may be
         held by a thread that has not come along.
         """
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._readable = threading.Condition(self._lock)
         self._writable = threading.Condition(self._lock)
-        self._chunks.clear()
-        self._size = 0
+        self._clear()
         self.feed_eof(error)
 
-    def close_reader(self) -> None:
-        """Drop what is in the pipe and all that will come: nobody reads any more."""
+    def _clear(self) -> None:
+        """Drop what is in the pipe; requires holding the lock."""
+        self._chunks.clear()
+        self._tail = bytearray()
+        self._size = 0
+
+    def close_reader(self, tell: bool = True) -> None:
+        """Drop what is in the pipe and all that will come: nobody reads any more.
+
+        Args:
+            tell: False drops it in silence: whoever writes is not to learn of it.
+        """
         with self._lock:
+            closed = None
             if not self._reader_gone:
+                if not tell:
+                    self._discarding = True
+                    self._unwanted = self._closed = None
+                closed, self._closed = self._closed, None
                 self._reader_gone = True
                 self._gone_since = time.monotonic()
-            self._chunks.clear()
-            self._size = 0
+            self._clear()
             self._readable.notify_all()
             self._writable.notify_all()
+        if closed is not None:
+            closed()
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Block until there is something or the end; return how many bytes were stored."""
@@ -445,14 +513,16 @@ class BoundedPipe:
             return 0
         with self._lock:
             self._ever_read = True
-            while not self._chunks:
+            while not self._size:
                 if self._reader_gone or self._ended:
                     if self._error is not None and not self._reader_gone:
                         raise copy_error(self._error)
                     return 0
                 wait_a_while(self._readable)
             done = 0
-            while done < room and self._chunks:
+            while done < room and self._size > done:
+                if not self._chunks:
+                    self._close_tail()
                 chunk = self._chunks[0]
                 size = len(chunk)
                 if size <= room - done:
@@ -464,16 +534,27 @@ class BoundedPipe:
                     view[done:] = chunk[:take]
                     self._chunks[0] = chunk[take:]
                     done = room
-            self._size -= done
-            self._writable.notify()
-            return done
+            taken = self._count(done)
+        if taken is not None:
+            taken()
+        return done
+
+    def _count(self, done: int) -> Callable[[], None] | None:
+        """Count what has been read; return what tells of it, if it is time. Requires the lock."""
+        self._size -= done
+        self._read += done
+        self._writable.notify()
+        if self._taken is None or self._read - self._told < self._tell_every:
+            return None
+        self._told = self._read
+        return functools.partial(self._taken, self._told)
 
     def ready(self, timeout: float | None) -> bool:
         """Block until :meth:`readinto` would not, for at most ``timeout`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             self._ever_read = True
-            while not (self._chunks or self._reader_gone or self._ended):
+            while not (self._size or self._reader_gone or self._ended):
                 rest = None if deadline is None else deadline - time.monotonic()
                 if rest is not None and rest <= 0:
                     return False
@@ -483,18 +564,21 @@ class BoundedPipe:
     def read_all(self) -> bytes:
         """Block until the end; return all there was."""
         pieces: list[memoryview] = []
-        with self._lock:
-            self._ever_read = True
-            while True:
+        while True:
+            with self._lock:
+                self._ever_read = True
+                self._close_tail()
                 pieces += self._chunks
                 self._chunks.clear()
-                self._size = 0
-                self._writable.notify()
+                taken = self._count(self._size)
                 if self._reader_gone or self._ended:
+                    if self._error is not None and not self._reader_gone:
+                        raise copy_error(self._error)
                     break
-                wait_a_while(self._readable)
-            if self._error is not None and not self._reader_gone:
-                raise copy_error(self._error)
+                if taken is None:
+                    wait_a_while(self._readable)
+            if taken is not None:
+                taken()
         return b"".join(pieces)
 
     def unread_for(self) -> float | None:
@@ -572,6 +656,14 @@ class PipeReader(io.RawIOBase):
         """See :meth:`BoundedPipe.when_unwanted`."""
         self._pipe.when_unwanted(call)
 
+    def discard(self) -> None:
+        """Drop all that comes, and let the command write on: to close this would tell it."""
+        self._pipe.close_reader(tell=False)
+
+    def stop(self) -> None:
+        """End a read that blocks in another thread, and each later one: nobody wants more."""
+        self._pipe.close_reader()
+
     def close(self) -> None:
         if self.closed:
             return
@@ -635,10 +727,13 @@ def no_writer() -> io.BufferedWriter:
 
 
 def hung_up(master: int) -> bool:
-    """Whether every process has left a terminal; its kernel would take what we write then."""
+    """Whether every process has left a terminal; its kernel would take what we write then.
+
+    Of a pipe's end for writing: whether nobody has the other.
+    """
     poll = select.poll()
     poll.register(master, 0)
-    return bool(poll.poll(0))  # POLLHUP, which need not be asked for
+    return bool(poll.poll(0))  # POLLHUP or POLLERR, which need not be asked for
 
 
 def _broken(reason: str = "the process is closed") -> NoReturn:

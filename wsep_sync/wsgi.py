@@ -11,6 +11,7 @@ from . import __version__
 from .access import Access, Refusal
 from .errors import ProtocolError
 from .log import Warnings
+from .messages import FEATURES
 from .metrics import exposition
 from .process import Execer
 from .server import ExecerFactory, Options, Server
@@ -102,7 +103,7 @@ def application(
         if server.closed:
             raise Refusal("503 Service Unavailable", "the server is ending\n")
         try:
-            transport = accept_websocket(environ)
+            transport = accept_websocket(environ, FEATURES)
         except ProtocolError as error:
             raise Refusal("400 Bad Request", f"{error}\n") from error
         server.serve_and_close(transport, execer, options)

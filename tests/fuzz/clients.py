@@ -39,7 +39,9 @@ def check(case: Case) -> None:
     answer = _answer(chance, wrong)
     messages = [grammar.server_message(chance) for _ in range(chance.randrange(5))]
     if chance.random() < 0.7:
-        messages.insert(0, b'{"type":"pid","pid":7,"features":["signal","stdin_mark"]}\n')
+        messages.insert(
+            0, b'{"type":"pid","pid":7,"features":["signal","taken","ended","close_output"]}\n'
+        )
     if chance.random() < 0.3:
         messages.append(b'{"type":"exit_code","exit_code":0,"error":""}\n')
     frames = grammar.pieces(chance, grammar.conversation(chance, messages, masked=False))

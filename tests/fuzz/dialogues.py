@@ -123,7 +123,7 @@ def _check_order(frames: list[Frame]) -> tuple[int | None, bytes, bytes]:
         kind = header["type"]
         assert started == (kind != "pid"), frames
         # Input that comes too late is answered as any other.
-        assert code is None or kind == "stdin_mark", frames
+        assert code is None or kind == "taken", frames
         started = True
         if kind in outputs:
             outputs[kind] += body

@@ -223,7 +223,13 @@ def client_message(chance: random.Random) -> bytes:
         signal = chance.choice((0, 1, 9, 15, 28, 64, 65, 999, number(chance)))
         return encode(chance, {"type": "signal", "signal": signal})
     if kind == 8:
-        return encode(chance, {"type": "stdin_mark", "mark": number(chance)})
+        if chance.random() < 0.3:
+            stream = chance.choice(("stdout", "stderr", odd(chance)))
+            return encode(chance, {"type": "close_output", "stream": stream})
+        taken = {"type": "taken", "stdout": number(chance), "stderr": chance.choice((0, None))}
+        if chance.random() < 0.3:
+            taken["window"] = number(chance)
+        return encode(chance, taken)
     return encode(chance, {"type": text(chance), text(chance): odd(chance)})
 
 
@@ -233,7 +239,9 @@ def server_message(chance: random.Random) -> bytes:
     if kind < 2:
         header: dict[str, Any] = {"type": "pid", "pid": chance.choice((1, 4711, number(chance)))}
         if chance.random() < 0.3:
-            header["features"] = chance.choice((["signal", "stdin_mark"], [], odd(chance)))
+            header["features"] = chance.choice(
+                (["signal", "taken", "ended", "close_output"], [], odd(chance))
+            )
         if chance.random() < 0.2:
             header["reattached"] = odd(chance)
         return encode(chance, header)
@@ -242,14 +250,15 @@ def server_message(chance: random.Random) -> bytes:
         body = chance.randbytes(chance.choice((0, 1, 80, 1000, chance.choice(_SIZES))))
         return encode(chance, {"type": name}, body[:63_980])
     if kind < 7:
-        header = {"type": "exit_code", "exit_code": chance.choice((0, 0, 1, -1, number(chance)))}
+        kind_of_end = chance.choice(("ended", "exit_code", "exit_code"))
+        header = {"type": kind_of_end, "exit_code": chance.choice((0, 0, 1, -1, number(chance)))}
         if chance.random() < 0.7:
             header["error"] = chance.choice(("", "exit status 1", "signal: killed", text(chance)))
         if chance.random() < 0.2:
             header["signal"] = number(chance)
         return encode(chance, header)
     if kind == 7:
-        return encode(chance, {"type": "stdin_mark", "mark": number(chance)})
+        return encode(chance, {"type": "taken", "stdin": number(chance), "closed": odd(chance)})
     return encode(chance, {"type": text(chance), text(chance): odd(chance)})
 
 

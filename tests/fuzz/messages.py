@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from wsep_sync.errors import ProtocolError
 from wsep_sync.messages import (
     MAX_MESSAGE,
+    CloseOutput,
     CloseStdin,
     Command,
+    Ended,
+    Eof,
     ExitCode,
     Pid,
     Resize,
@@ -24,15 +27,16 @@ from wsep_sync.messages import (
     Start,
     Stderr,
     Stdin,
-    StdinMark,
+    StdinTaken,
     Stdout,
+    Taken,
     decode_client_message,
     decode_server_message,
 )
 from wsep_sync.transports.base import close_reason
 
-_CLIENT = (Start, Stdin, CloseStdin, Resize, Signal, StdinMark)
-_SERVER = (Pid, Stdout, Stderr, ExitCode, StdinMark)
+_CLIENT = (Start, Stdin, CloseStdin, Resize, Signal, Taken, CloseOutput)
+_SERVER = (Pid, Stdout, Stderr, Ended, Eof, ExitCode, StdinTaken)
 
 # CPU seconds that one message may take: thousands of times what any should.
 _SLOW = 5.0
@@ -65,14 +69,26 @@ _values = st.recursive(
 )
 _types = st.sampled_from(
     (
-        *("start", "stdin", "close_stdin", "resize", "signal", "stdin_mark"),
-        *("pid", "stdout", "stderr", "exit_code", "x", "START"),
+        *("start", "stdin", "close_stdin", "resize", "signal", "taken", "close_output"),
+        *("pid", "stdout", "stderr", "ended", "exit_code", "x", "START"),
     )
 )
 _names = st.sampled_from(
     (
         *("type", "id", "command", "args", "stdin", "tty", "rows", "cols", "uid", "gid", "env"),
-        *("working_dir", "signal", "mark", "pid", "features", "reattached", "exit_code", "error"),
+        *(
+            "working_dir",
+            "signal",
+            "window",
+            "discard",
+            "stream",
+            "closed",
+            "pid",
+            "features",
+            "reattached",
+            "exit_code",
+            "error",
+        ),
     )
 )
 
@@ -143,7 +159,9 @@ _right = st.one_of(
     st.just(CloseStdin()),
     st.builds(Resize, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF)),
     st.builds(Signal, st.integers(0, 64)),
-    st.builds(StdinMark, st.integers(0, 2**48 - 1)),
+    st.builds(Taken, st.integers(0, 2**48 - 1), st.none(), st.none() | st.integers(1, 2**48 - 1)),
+    st.builds(CloseOutput, st.sampled_from(("stdout", "stderr"))),
+    st.builds(StdinTaken, st.integers(0, 2**48 - 1), st.booleans()),
     st.builds(Pid, st.integers(0, 2**31), st.lists(_fields, max_size=3).map(tuple), st.booleans()),
     st.builds(ExitCode, st.integers(-1, 255), _fields, st.integers(0, 64)),
 )

@@ -15,7 +15,7 @@ from peers import BINARY, CLOSE, PONG, Frame, mask_bytes
 #: The close codes that a server may choose (RFC 6455, section 7.4.1), besides echoing ours.
 CLOSE_CODES = {1000, 1001, 1002, 1007, 1008, 1009, 1011}
 
-_SERVER_TYPES = {"pid", "stdout", "stderr", "stdin_mark", "exit_code"}
+_SERVER_TYPES = {"pid", "stdout", "stderr", "taken", "ended", "eof", "exit_code"}
 
 
 class Peer:

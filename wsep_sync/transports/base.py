@@ -7,12 +7,16 @@ from typing import TypeAlias
 
 from ..messages import MAX_MESSAGE
 
-__all__ = ["CLOSE_TIMEOUT", "POLICY_VIOLATION", "Transport", "close_reason"]
+__all__ = ["CLOSE_TIMEOUT", "FEATURES_HEADER", "POLICY_VIOLATION", "Transport", "close_reason"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
 #: How many seconds :meth:`Transport.close` gives the peer to answer a close frame.
 CLOSE_TIMEOUT = 3.0
+
+#: The header of the handshake's answer that names :attr:`Transport.peer_features`, with spaces
+#: between them.
+FEATURES_HEADER = "Wsep-Features"
 
 #: The close code of a server that would not wait any longer (RFC 6455, section 7.4.1).
 POLICY_VIOLATION = 1008
@@ -29,6 +33,10 @@ class Transport(ABC):
     connection within 30 seconds, as far as the platform allows; see
     :mod:`wsep_sync.transports.liveness`.
     """
+
+    #: The additions that the other end named while the connection was made, if this is a client's:
+    #: see :data:`~wsep_sync.messages.FEATURES`.
+    peer_features: frozenset[str] = frozenset()
 
     @property
     def peer(self) -> str:
@@ -79,7 +87,8 @@ class Transport(ABC):
 
         A receive that is blocking already is held to the new deadline, and so is one that gets
         pings, fragments and bytes, however fast they come. What is there at the deadline is still
-        returned, but not without end.
+        returned, but not without end. A finaliser may call it: it blocks for nothing that its own
+        thread may hold.
         """
 
     @abstractmethod

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 
 from ..errors import ProtocolError, TransportClosed, copy_error
-from ..messages import MAX_MESSAGE
+from ..messages import FEATURES, MAX_MESSAGE
 from .base import Buffer, Transport, close_reason
 
 __all__ = ["MemoryTransport", "memory_pair"]
@@ -16,10 +17,18 @@ __all__ = ["MemoryTransport", "memory_pair"]
 _QUEUE = 16
 
 
-def memory_pair() -> tuple[MemoryTransport, MemoryTransport]:
-    """Return the two ends of a connection in memory."""
-    lock = threading.Lock()
+def memory_pair(
+    features: Iterable[str] = FEATURES,
+) -> tuple[MemoryTransport, MemoryTransport]:
+    """Return the two ends of a connection in memory.
+
+    Args:
+        features: What the server is to have named in a handshake: what :class:`.Server` does.
+    """
+    # Re-entrant: a finaliser that runs anywhere in here may set a deadline.
+    lock = threading.RLock()
     one, other = MemoryTransport(lock), MemoryTransport(lock)
+    one.peer_features = other.peer_features = frozenset(features)
     one._peer, other._peer = other, one
     return one, other
 
@@ -27,7 +36,7 @@ def memory_pair() -> tuple[MemoryTransport, MemoryTransport]:
 class MemoryTransport(Transport):
     """One end of a connection in memory. Made by :func:`memory_pair`."""
 
-    def __init__(self, lock: threading.Lock) -> None:
+    def __init__(self, lock: threading.RLock) -> None:
         # One lock guards both ends, so that neither has to be asked while the other is held.
         self._changed = threading.Condition(lock)
         self._peer = self

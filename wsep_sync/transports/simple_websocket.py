@@ -7,18 +7,18 @@ accepted. Reading all frames with it takes twice as long: it copies each payload
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import simple_websocket
 from wsproto.connection import ConnectionState
-from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
 from ..errors import ProtocolError, TransportClosed, copy_error
 from ..messages import MAX_MESSAGE
 from ..wakeup import READ, Wakeup
-from .base import CLOSE_TIMEOUT, Buffer
+from .base import CLOSE_TIMEOUT, FEATURES_HEADER, Buffer
 from .sockets import SocketTransport, StreamSocket
 
 __all__ = ["SUBPROTOCOL", "SimpleWebSocketTransport", "accept_websocket", "take_over_websocket"]
@@ -32,7 +32,9 @@ _RECEIVE_BUFFER = 1 << 17
 _TOO_LONG = f"a message of more than {MAX_MESSAGE} bytes"
 
 
-def accept_websocket(environ: dict[str, Any]) -> SimpleWebSocketTransport:
+def accept_websocket(
+    environ: dict[str, Any], features: Iterable[str] = ()
+) -> SimpleWebSocketTransport:
     """Answer a WSGI request with an upgrade to a WebSocket, without compression.
 
     The subprotocol :data:`SUBPROTOCOL` is selected when the client offers it, and no other. It is
@@ -42,6 +44,7 @@ def accept_websocket(environ: dict[str, Any]) -> SimpleWebSocketTransport:
     Args:
         environ: The request; the server's own socket must be in it as ``werkzeug.socket`` or
             ``gunicorn.socket``.
+        features: What to name as :attr:`.Transport.peer_features`.
 
     Raises:
         ProtocolError: The request is no valid WebSocket handshake.
@@ -51,10 +54,47 @@ def accept_websocket(environ: dict[str, Any]) -> SimpleWebSocketTransport:
     # Every browser and the reference offer compression, and it costs most of the throughput.
     environ = {k: v for k, v in environ.items() if k != "HTTP_SEC_WEBSOCKET_EXTENSIONS"}
     try:
-        server = simple_websocket.Server(environ, [SUBPROTOCOL], thread_class=_NoThread)
+        server = _Accepting(environ, " ".join(features))
     except (simple_websocket.ConnectionError, RemoteProtocolError, ValueError) as error:
         raise ProtocolError(f"no WebSocket handshake: {error}", 1002) from error
     return SimpleWebSocketTransport(server.sock, client=False)
+
+
+class _Accepting(simple_websocket.Server):  # type: ignore[misc] # it has no types
+    """The library's server, with one header more in its answer, for which it has no way."""
+
+    ws: Any
+
+    def __init__(self, environ: dict[str, Any], features: str) -> None:
+        self._features = features
+        super().__init__(environ, [SUBPROTOCOL], thread_class=_NoThread)
+
+    def handshake(self) -> None:
+        # It sends what the connection makes of the event, over the socket that it took from the
+        # environment.
+        ws = self.ws
+        if self._features:
+            self.ws = _Answer(ws, self._features)
+        try:
+            super().handshake()
+        finally:
+            self.ws = ws
+
+
+class _Answer:
+    """A connection of wsproto whose answer to the handshake names features."""
+
+    def __init__(self, ws: Any, features: str) -> None:
+        self._ws = ws
+        self._features = features
+
+    def send(self, event: Any) -> bytes:
+        if isinstance(event, AcceptConnection):
+            event.extra_headers.append((FEATURES_HEADER.encode(), self._features.encode()))
+        return bytes(self._ws.send(event))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ws, name)
 
 
 def _check_key(key: str) -> None:

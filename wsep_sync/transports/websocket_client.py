@@ -19,6 +19,7 @@ import websocket
 from websocket._url import get_proxy_info
 
 from ..errors import ConnectError
+from .base import FEATURES_HEADER
 from .sockets import SocketTransport, start_tls
 
 if TYPE_CHECKING:
@@ -310,4 +311,7 @@ class WebSocketClientTransport(SocketTransport):
         if ws.sock is None:
             raise ValueError("the WebSocket is not connected")
         super().__init__(ws.sock, client=True, received=received)
+        answer = ws.handshake_response
+        headers = {} if answer is None else answer.headers  # by names in small letters
+        self.peer_features = frozenset((headers.get(FEATURES_HEADER.lower()) or "").split())
         self._ws = ws  # keeps its socket from being closed by a finalizer
