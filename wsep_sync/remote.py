@@ -74,6 +74,10 @@ CONNECT_TIMEOUT = 10.0
 # How much input may be on the way to a server that tells how much the command was given.
 _STDIN_WINDOW = 1 << 20
 
+# How much of an output may come until a server knows the window that learns of it late: what the
+# kernels hold on the way, and more. It is not read before the window has been sent.
+_LATE_SLACK = 1 << 24
+
 _SIGKILL = getattr(signals, "SIGKILL", 9)  # Windows has no name for it
 
 # Characters of an id that are said in a header: servers and proxies refuse long ones, many from
@@ -469,7 +473,7 @@ class RemoteInput(io.RawIOBase):
 
 
 def _output_pipe(
-    transport: Transport, name: str, limit: int, features: frozenset[str]
+    transport: Transport, name: str, limit: int, slack: int, features: frozenset[str]
 ) -> streams.BoundedPipe:
     """Return the pipe of an output, which tells the server what is read, and its closing.
 
@@ -485,7 +489,7 @@ def _output_pipe(
     if FEATURE_CLOSE_OUTPUT in features:
         # Wakes the receiver, which tells the server.
         closed = functools.partial(transport.set_deadline, 0)
-    return streams.BoundedPipe(limit, taken, closed)
+    return streams.BoundedPipe(limit, taken, closed, slack)
 
 
 class RemoteProcess(Process):
@@ -507,8 +511,11 @@ class RemoteProcess(Process):
         self._session = command.tty and bool(command.id)
         credit = _has_credit(self.features)
         self._input = RemoteInput(transport, credit)
-        self._out = _output_pipe(transport, "stdout", output_limit, self.features)
-        self._err = _output_pipe(transport, "stderr", output_limit, self.features)
+        slack = _LATE_SLACK if credit and not told_window else 0
+        self._out, self._err = (
+            _output_pipe(transport, name, output_limit, slack, self.features)
+            for name in ("stdout", "stderr")
+        )
         self.stdout = streams.buffered_reader(streams.PipeReader(self._out))
         self.stderr = streams.buffered_reader(streams.PipeReader(self._err))
         if command.discard and not self._tty:
@@ -530,8 +537,7 @@ class RemoteProcess(Process):
         self._abandoned = False
         if credit and not told_window:
             # The handshake did not name it. What comes until the server has this may be more than
-            # the window: only then does the receiving thread wait for a reader, as it does for a
-            # server without credit.
+            # the window.
             with contextlib.suppress(TransportClosed):  # as the receiver is about to see
                 transport.send(Taken(window=output_limit).encode())
         # Receives until the exit status or the end of the connection, which close() brings about.

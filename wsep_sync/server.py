@@ -675,14 +675,16 @@ class _Connection:
             return
         self._status = status
         with contextlib.suppress(TransportClosed):
-            if self._window is not None:
-                if self._takes_input() and self._is_deaf():
-                    # First: whoever hears of the end may count on it that writing fails.
-                    self._transport.send(StdinTaken(self._received, True).encode())
-                self._transport.send(Ended(status).encode())
             self._process.finish()
+            ended_told = False
             told: set[str] = set()
-            while names := self._wait_for_outputs(told):
+            while True:
+                if self._window is not None and not ended_told:
+                    ended_told = True
+                    self._tell_ended(status)
+                names = self._wait_for_outputs(told, ended_told)
+                if names is None:
+                    break
                 for name in names:
                     self._transport.send(Eof(name).encode())
                 told.update(names)
@@ -695,20 +697,28 @@ class _Connection:
             self._transport.send(status.encode())
             self._set_deadline(_CLOSE_WAIT)
 
-    def _wait_for_outputs(self, told: set[str]) -> list[str]:
-        """Block until no output is waited for, or the client is to be told of the end of some.
+    def _tell_ended(self, status: ExitCode) -> None:
+        if self._takes_input() and self._is_deaf():
+            # First: whoever hears of the end may count on it that writing fails.
+            self._transport.send(StdinTaken(self._received, True).encode())
+        self._transport.send(Ended(status).encode())
+
+    def _wait_for_outputs(self, told: set[str], ended_told: bool) -> list[str] | None:
+        """Block until no output is waited for, or there is something to tell the client.
 
         Returns:
-            Their names. The end of the last one shows by the exit status.
+            The outputs whose end it is to be told of: that of the last one shows by the exit
+            status. ``None`` when no output is waited for.
         """
         with self._changed:
             while not self._ending and not self._outputs_over():
                 if self._window is not None:
                     ended = [o.name for o in self._outputs.values() if o.ended and not o.error]
-                    if names := [name for name in ended if name not in told]:
+                    names = [name for name in ended if name not in told]
+                    if names or not ended_told:
                         return names
                 self._changed.wait()
-        return []
+        return None
 
     def _takes_input(self) -> bool:
         return self._command is not None and (self._command.stdin or self._command.tty)

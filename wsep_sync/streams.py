@@ -350,6 +350,7 @@ class BoundedPipe:
 
     Args:
         limit: How many bytes may wait before :meth:`feed` blocks.
+        slack: How many more, of what may come before whoever feeds knows the limit.
         taken: Called by whoever reads, after each quarter of the limit (256 KiB at most), with how
             many bytes have been read since the beginning. Whoever feeds no more than the limit
             beyond that never blocks.
@@ -362,8 +363,10 @@ class BoundedPipe:
         limit: int = DEFAULT_LIMIT,
         taken: Callable[[int], None] | None = None,
         closed: Callable[[], None] | None = None,
+        slack: int = 0,
     ) -> None:
         self.limit = limit
+        self._most = limit + slack
         # One lock guards everything below; the two conditions share it. Re-entrant, for a file
         # that is collected while its own thread is in here closes this pipe.
         self._lock = threading.RLock()
@@ -397,7 +400,7 @@ class BoundedPipe:
         with self._lock:
             while (
                 self._size
-                and self._size + size > self.limit
+                and self._size + size > self._most
                 and not self._reader_gone
                 and not self._ended
             ):
