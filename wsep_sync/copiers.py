@@ -19,6 +19,7 @@ import time
 from typing import IO, Any, Protocol, cast
 
 from .errors import OutputUnread, WsepError
+from .lazy import importing
 from .messages import MAX_BODY
 from .process import Process
 from .streams import close_quietly, wait_a_while
@@ -80,7 +81,8 @@ def same_open_file(one: int, other: int) -> bool:
         return True
     if sys.platform == "win32":
         return False
-    import fcntl
+    with importing:
+        import fcntl
 
     with contextlib.suppress(OSError):
         return bool(fcntl.fcntl(one, _F_DUPFD_QUERY, other))
@@ -101,7 +103,8 @@ def check_readable(descriptor: int) -> None:
     """
     if sys.platform == "win32":
         return
-    import fcntl
+    with importing:
+        import fcntl
 
     if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .lazy import importing
 from .remote import CONNECT_TIMEOUT, connect
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def dial(
         ValueError: ``url`` is none of these.
     """
     if url[:6].lower() == "ssh://":
-        from .ssh import connect_ssh
+        with importing:
+            from .ssh import connect_ssh
 
         return connect_ssh(url, timeout=timeout)
     return connect(

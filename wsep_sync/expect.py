@@ -27,6 +27,7 @@ from pexpect.spawnbase import SpawnBase
 
 from .dial import dial
 from .errors import ExitError, ExitMissing, OutputUnread, WsepError
+from .lazy import importing
 from .local import LocalExecer
 from .messages import Command
 from .prelude import Prelude
@@ -417,7 +418,8 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         Raises:
             io.UnsupportedOperation: The terminal is on another machine.
         """
-        import termios  # not on Windows
+        with importing:
+            import termios  # not on Windows
 
         return bool(termios.tcgetattr(self._terminal())[3] & termios.ECHO)
 
@@ -428,7 +430,8 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             io.UnsupportedOperation: The terminal is on another machine: ``echo=False`` turns it
                 off from the start, and the command ``stty`` at any time.
         """
-        import termios
+        with importing:
+            import termios
 
         terminal = self._terminal()
         attributes = termios.tcgetattr(terminal)
@@ -492,8 +495,9 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             termios.error: The input is not a terminal.
             ExitMissing: The connection ended before the exit status came.
         """
-        import termios
-        import tty
+        with importing:
+            import termios
+            import tty
 
         mode = termios.tcgetattr(self.STDIN_FILENO)
         sys.stdout.flush()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, AnyStr, Generic, Literal, overload
 
 from .errors import WsepError
+from .lazy import importing
 from .popen import DEVNULL, PIPE, CalledProcessError, CompletedProcess, Popen, ending
 from .wakeup import a_while
 
@@ -156,7 +157,8 @@ def _outcomes(
     fan_out: _FanOut, urls: Iterator[str], max_workers: int, bar: Any
 ) -> Iterator[Outcome[Any]]:
     # It takes its time, which those who run one command need not spend.
-    from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+    with importing:
+        from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
     with bar if bar is not None else contextlib.nullcontext():
         # Its threads end in shutdown(), once what they run has ended, which stop() sees to.
@@ -235,7 +237,8 @@ class _FanOut:
 
 def _progress_bar(total: int | None) -> Any:
     try:
-        from tqdm import tqdm
+        with importing:
+            from tqdm import tqdm
     except ImportError as error:
         raise ImportError(
             "progress=True needs tqdm: pip install 'wsep-sync[progress]'", name="tqdm"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from .errors import ConnectError, StartOSError, TransportClosed, WsepError
+from .lazy import importing
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -97,7 +98,8 @@ def exposition(metrics: Metrics) -> tuple[str, bytes]:
     Raises:
         ImportError: prometheus_client, the extra ``metrics``, is not there.
     """
-    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+    with importing:
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
     # Not the library's own registry, which is the program's that embeds the server.
     registry = CollectorRegistry()
@@ -120,11 +122,12 @@ class _Snapshot:
 
 
 def _families(metrics: Metrics) -> Iterator[Metric]:
-    from prometheus_client.core import (
-        CounterMetricFamily,
-        GaugeMetricFamily,
-        HistogramMetricFamily,
-    )
+    with importing:
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
 
     yield GaugeMetricFamily("wsep_open_connections", "WebSockets.", metrics.connections)
     yield GaugeMetricFamily("wsep_sessions", "Terminal sessions.", metrics.sessions)

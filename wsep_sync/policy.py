@@ -14,6 +14,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from .errors import StartError, not_allowed
+from .lazy import importing
 from .local import LoginCommand
 from .log import log_bug
 from .messages import Command
@@ -154,7 +155,8 @@ class UserExecer(Execer):
 
 
 def _look_up(user: str | int) -> pwd.struct_passwd:
-    import pwd  # for POSIX alone
+    with importing:
+        import pwd  # for POSIX alone
 
     if isinstance(user, str):
         with contextlib.suppress(KeyError):

@@ -60,6 +60,7 @@ from .errors import (
     is_not_allowed,
     start_error,
 )
+from .lazy import importing
 from .local import LocalExecer, MergedCommand
 from .messages import FEATURE_ENDED, Command
 from .prelude import Prelude
@@ -783,7 +784,8 @@ def _refuse(**given: bool) -> None:
 
 
 def _locale_encoding() -> str:
-    import locale  # takes its time
+    with importing:
+        import locale  # takes its time
 
     # Named, because a TextIOWrapper without a name may ask for the file's descriptor.
     return locale.getpreferredencoding(False)
@@ -824,8 +826,9 @@ def _number(name: str, who: str | int | None, local: bool) -> int:
         if not local:
             raise ValueError(f"{name}: {who!r} has a number that only its own machine knows")
         # Not on Windows.
-        import grp
-        import pwd
+        with importing:
+            import grp
+            import pwd
 
         who = pwd.getpwnam(who).pw_uid if name == "user" else grp.getgrnam(who).gr_gid
     elif not isinstance(who, int):

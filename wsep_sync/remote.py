@@ -26,6 +26,7 @@ from .errors import (
     copy_error,
     start_error,
 )
+from .lazy import importing
 from .messages import (
     FEATURE_CLOSE_OUTPUT,
     FEATURE_ENDED,
@@ -142,7 +143,8 @@ def connect(
         headers["Authorization"] = f"Bearer {token}"
 
     def dial(session_id: str) -> Transport:
-        from .transports.websocket_client import connect_websocket
+        with importing:
+            from .transports.websocket_client import connect_websocket
 
         return connect_websocket(
             url,
@@ -179,7 +181,8 @@ def session_headers(session_id: str) -> dict[str, str]:
     """
     if not session_id:
         return {}
-    from urllib.parse import quote_from_bytes
+    with importing:
+        from urllib.parse import quote_from_bytes
 
     # Lone surrogates are what os.fsdecode() makes of bytes that are not UTF-8.
     encoded = session_id.encode(errors="surrogatepass")
@@ -210,7 +213,8 @@ class RemoteExecer(Execer):
     ) -> None:
         check_timeout(timeout)
         if not isinstance(ws, Transport):
-            from .transports.websocket_client import WebSocketClientTransport
+            with importing:
+                from .transports.websocket_client import WebSocketClientTransport
 
             ws = WebSocketClientTransport(ws)
         self._lock = threading.Lock()  # guards _transport

@@ -24,6 +24,7 @@ from .errors import (
     WsepError,
     copy_error,
 )
+from .lazy import importing
 from .log import log_bug, log_event
 from .messages import (
     FEATURE_SIGNAL,
@@ -281,7 +282,8 @@ class Server:
                 or its exit status was lost. Close with the exception's ``close_code`` and text.
         """
         if not isinstance(conn, Transport):
-            from .transports.simple_websocket import take_over_websocket
+            with importing:
+                from .transports.simple_websocket import take_over_websocket
 
             self.serve_and_close(take_over_websocket(conn), execer, options)
             return

@@ -32,6 +32,7 @@ from .errors import (
     copy_error,
     start_error,
 )
+from .lazy import importing
 from .messages import Command, ExitCode, Resize, Signal, signal_message, variables
 from .process import Execer, Process
 from .threads import start_thread
@@ -370,7 +371,8 @@ def _prefer_known(options: Any, keys: known_hosts.KnownKeys) -> None:
 def _paramiko() -> Any:
     """Return paramiko."""
     try:
-        import paramiko
+        with importing:
+            import paramiko
     except ImportError as error:
         raise ImportError(
             "SSH needs paramiko: pip install 'wsep-sync[ssh]'", name="paramiko"

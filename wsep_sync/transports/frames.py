@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 
 from ..errors import ProtocolError, TransportClosed
+from ..lazy import importing
 from ..messages import MAX_MESSAGE
 from .base import Buffer
 
@@ -275,6 +276,7 @@ def _import_fast_mask() -> None:
     global _fast_mask
     # There may be no compiled part of it for this platform.
     with contextlib.suppress(ImportError):
-        from websockets.speedups import apply_mask
+        with importing:
+            from websockets.speedups import apply_mask
 
         _fast_mask = apply_mask

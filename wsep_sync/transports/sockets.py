@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProtocolError, TransportClosed, copy_error
+from ..lazy import importing
 from ..messages import MAX_MESSAGE
 from ..wakeup import READ, WRITE, Wakeup, wait_for
 from . import liveness
@@ -263,7 +264,8 @@ class StreamSocket:
     def _tls_wants(self, error: OSError) -> int:
         """Return what TLS waits for; raise ``TransportClosed`` if it is a real error."""
         if self._tls:
-            import ssl
+            with importing:
+                import ssl
 
             if isinstance(error, ssl.SSLWantReadError):
                 return READ

@@ -19,6 +19,7 @@ import websocket
 from websocket._url import get_proxy_info
 
 from ..errors import ConnectError
+from ..lazy import importing
 from .base import FEATURES_HEADER
 from .sockets import SocketTransport, start_tls
 
@@ -73,7 +74,8 @@ def connect_websocket(
     options: dict[str, Any] = {}
     if parts.scheme == "wss":
         if ssl_context is None:
-            import ssl
+            with importing:
+                import ssl
 
             ssl_context = ssl.create_default_context()
         options["sslopt"] = {"context": ssl_context}
