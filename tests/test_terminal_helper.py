@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import SECONDS, Task, children, eventually, gone
+from helpers import SECONDS, Task, blocked, children, eventually, gone
 from session_clients import Hub, hub
 from terminal_engines import helper
 
@@ -94,6 +94,24 @@ def test_a_helper_that_dies(caplog) -> None:
     eventually(lambda: emulated.ask(HELLO), "another one")
     assert pid() != old
     gone(old)
+
+
+@pytest.mark.usefixtures("ready")
+def test_who_is_not_the_last_to_hold_it_leaves_at_once(monkeypatch) -> None:
+    old = pid()
+    os.kill(old, signal.SIGSTOP)
+    monkeypatch.setattr(emulated, "PATIENCE", SECONDS)
+    with Task(redraw, HELLO) as asking:
+        blocked(asking)
+
+        def come_and_go() -> None:
+            with emulated.hold():
+                pass
+
+        with Task(come_and_go) as leaving:
+            leaving.result(SECONDS / 3)
+        os.kill(old, signal.SIGKILL)
+        asking.result()
 
 
 @pytest.mark.usefixtures("ready")

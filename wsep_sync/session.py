@@ -484,6 +484,11 @@ class Session:
                 raise
 
     def _distribute(self, recording: Recording, data: bytes) -> None:
+        while not self._distribute_once(recording, data):
+            pass
+
+    def _distribute_once(self, recording: Recording, data: bytes) -> bool:
+        """Return whether it was done, and not in vain: somebody may just have come or left."""
         with self._lock:
             if self._filter is not None:
                 self._choose_asked()
@@ -492,8 +497,7 @@ class Session:
         filtered = data if query_filter is None else query_filter.feed(data)
         with self._lock:
             if self._filter is not query_filter:
-                # Somebody has just come, and there is a filter since, or a new one.
-                filtered = data if self._filter is None else self._filter.feed(data)
+                return False  # there is none any more, or a new one, which has seen nothing of this
             self._held_back = 0 if self._filter is None else self._filter.holds
             recording.feed(data)
             self._active = time.time()
@@ -502,7 +506,7 @@ class Session:
                 live = client.put(data if client.raw else filtered, recording.alt_generation)
                 asked = asked or (live and client.raw and not client.read_only)
             if asked or not asks(data) or not self._answers():
-                return
+                return True
             snapshot = recording.snapshot()
         # No terminal that may answer will see these bytes: a redraw, which is all that is sent
         # later, has no questions in it. And the program may wait for the answer.
@@ -511,6 +515,7 @@ class Session:
             start = bool(answers) and self._answers() and self._put_input(answers)
         if start:
             self._start_writing()
+        return True
 
     def _answers(self) -> bool:
         """Return whether the command takes an answer of ours; requires holding the lock."""

@@ -171,10 +171,12 @@ class _Helper:
         finally:
             with self._lock:
                 self._holders = max(self._holders - 1, 0)  # 0 in a process that was forked
-            with self._turn:
-                if not self._holders and self._child is not None:
-                    self._child.end()
-                    self._child = None
+                last = not self._holders
+            if last:
+                with self._turn:  # of nobody for long, as nobody holds it
+                    if not self._holders and self._child is not None:
+                        self._child.end()
+                        self._child = None
                     self._next_start = 0.0  # nothing was wrong with it
 
     def prepare(self) -> None:
