@@ -18,10 +18,10 @@ import threading
 import time
 from typing import IO, Any, Protocol, cast
 
-from .errors import OutputUnread, WsepError
+from .errors import WsepError
 from .lazy import importing
 from .messages import MAX_BODY
-from .process import Process
+from .process import Process, is_running
 from .streams import close_quietly, wait_a_while
 from .threads import start_thread
 from .wakeup import READ, WRITE, Wakeup, wait_for
@@ -154,7 +154,7 @@ class OutputCopier:
             return True
 
     def _died(self, error: Exception) -> None:
-        self.error = OSError(f"internal error: {error!r}")
+        self.error = OSError(f"internal error: {type(error).__name__}")
         self._end()
 
     def _copy(self) -> None:
@@ -241,7 +241,7 @@ class InputCopier:
             while (
                 readable
                 and wait_for(self._descriptor, READ, self._stop)
-                and not _ended(self._process)
+                and is_running(self._process)
             ):
                 data = self._read(terminal)
                 if data is None:
@@ -279,7 +279,7 @@ class InputCopier:
             return b""
 
     def _copier_died(self, error: Exception) -> None:
-        self._fail(OSError(f"internal error: {error!r}"))
+        self._fail(OSError(f"internal error: {type(error).__name__}"))
         self._end()
 
     def _fail(self, error: OSError) -> None:
@@ -287,16 +287,6 @@ class InputCopier:
         self.error = error.with_traceback(None)
         with contextlib.suppress(OSError, ValueError, WsepError):  # no signals there, or lost
             self._process.send_signal(signals.SIGTERM)
-
-
-def _ended(process: Process) -> bool:
-    try:
-        process.wait(0)
-    except (TimeoutError, OutputUnread):
-        return False
-    except WsepError:
-        pass
-    return True
 
 
 class _Job:

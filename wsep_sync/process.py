@@ -12,7 +12,7 @@ from types import TracebackType
 from .errors import ExitError, ExitMissing, OutputUnread, WsepError
 from .messages import FEATURE_SIGNAL, Command
 
-__all__ = ["CLOSE_GRACE", "Execer", "Process", "ended"]
+__all__ = ["CLOSE_GRACE", "Execer", "Process", "ended", "is_running"]
 
 #: How many seconds a command has between SIGTERM and SIGKILL when its process is closed.
 CLOSE_GRACE = 2.0
@@ -179,12 +179,13 @@ def ended(process: Process, timeout: float | None) -> bool:
             raise
         return False
     except (ExitError, ExitMissing):
-        if _is_running(process):
+        if is_running(process):
             raise
     return True
 
 
-def _is_running(process: Process) -> bool:
+def is_running(process: Process) -> bool:
+    """Whether a command has not ended yet, as far as is known without waiting."""
     try:
         process.wait(0)
     except (TimeoutError, OutputUnread):

@@ -875,7 +875,7 @@ class SSHProcess(Process):
         )
 
     def _reader_died(self, error: Exception) -> None:
-        self._status.set(None, f"internal error: {error!r}")
+        self._status.set(None, f"internal error: {type(error).__name__}")
         for pipe in (self._out, self._err):
             pipe.feed_eof(self._status.missing)
         self._input.end()

@@ -7,6 +7,7 @@ is to be told then.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -54,10 +55,13 @@ def _run(
     except SystemExit:
         pass  # as in any thread: the interpreter ends, or somebody has asked for this end
     except BaseException as error:
-        log_bug(f"internal error in {name}", error)
+        # Whatever becomes of the line: a program's handler or filter may raise.
+        with contextlib.suppress(Exception):
+            log_bug(f"internal error in {name}", error)
         # The traceback refers to all that the thread had, descriptors included.
         failure = error.with_traceback(None)
         try:
             died(failure if isinstance(failure, Exception) else RuntimeError(repr(failure)))
         except Exception as another:
-            log_bug(f"internal error in {name}", another)
+            with contextlib.suppress(Exception):
+                log_bug(f"internal error in {name}", another)
