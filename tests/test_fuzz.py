@@ -9,6 +9,8 @@ from fuzz.campaign import Case, CaseFailed, run_cases
 from fuzz.frames import judge
 from fuzz.kinds import KINDS, run_kind
 from fuzz.peer import check_answer, check_server_frames
+from fuzz.terminals import check_twice
+from terminal_engines import Emulated, helper
 
 pytestmark = pytest.mark.long
 
@@ -50,6 +52,19 @@ def test_a_case_that_fails_says_how_to_do_it_again() -> None:
     assert f"sends: {again.chance.randbytes(4)!r}" in text
 
 
+def test_what_is_said_of_a_large_case_can_be_read() -> None:
+    def check(case: Case) -> None:
+        for _ in range(30):
+            case.note("output", case.chance.randbytes(100_000))
+        raise AssertionError("x" * 100_000)
+
+    with pytest.raises(CaseFailed) as caught:
+        run_cases("terminals", 1, range(1), check)
+    text = str(caught.value)
+    assert len(text) < 10_000
+    assert "--case 0" in text
+
+
 def test_a_thread_that_dies_fails_the_case() -> None:
     def die() -> None:
         raise RuntimeError("of a thread")
@@ -61,6 +76,27 @@ def test_a_thread_that_dies_fails_the_case() -> None:
 
     with pytest.raises(CaseFailed, match="RuntimeError: of a thread"):
         run_cases("clients", 1, range(4), check)
+
+
+def test_scrollback_beyond_what_a_terminal_keeps_is_no_other_screen() -> None:
+    size = (2, 717)
+    # Rows that were written when they were narrow are more than a terminal of this width keeps.
+    terminal, again = Emulated(*size), Emulated(*size)
+    with helper():
+        terminal.feed(b"\x1b[?40h\x1b[?3h" + b"first\r\n" + b"\r\n" * 600 + b"last")
+        drawn = terminal.redraw()
+        again.feed(drawn)
+        twice = again.redraw()
+    assert b"first" in drawn
+    assert b"first" not in twice
+    check_twice(drawn, twice, *size)
+    for other in (
+        drawn + b"x",
+        drawn + b"\r\n",
+        twice[: twice.rindex(b"\x1b[3g")] + b"\x1b[3glast",
+    ):
+        with pytest.raises(AssertionError):
+            check_twice(drawn, other, *size)
 
 
 KEY = bytes(4)

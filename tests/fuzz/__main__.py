@@ -11,8 +11,12 @@ import random
 import sys
 import time
 
-from fuzz.campaign import say
+from fuzz.campaign import say, shortened
 from fuzz.kinds import KINDS, run_kind
+
+# Of what is said of a failure, so many characters are shown: a generated message alone may be
+# sixteen times as long.
+_SHOWN = 16_000
 
 
 def main() -> int:
@@ -40,7 +44,8 @@ def main() -> int:
             say(f"{kind}: FAILED after {time.monotonic() - start:.0f} s, seed {seed}")
             if not isinstance(error, AssertionError):
                 raise
-            say("\n".join([str(error), *getattr(error, "__notes__", ())]))
+            text = "\n".join([str(error), *getattr(error, "__notes__", ())])
+            say(shortened(text, _SHOWN))
             return 1
         total += count
         say(f"{kind}: {count} cases in {time.monotonic() - start:.0f} s")

@@ -12,12 +12,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 
-__all__ = ["Case", "CaseFailed", "Check", "run_cases"]
+__all__ = ["Case", "CaseFailed", "Check", "run_cases", "say", "shortened"]
 
 # How long a case may take before it is said to hang. The longest of ours should have is 10 s.
 _HANGS_AFTER = 60.0
 
-# Of each piece of a case that failed, so much is shown.
+# Of the notes of a case that failed, all together, so many characters are shown; and of what it
+# raised.
 _SHOWN = 4000
 
 
@@ -46,11 +47,11 @@ class Case:
         self._notes.append((what, data))
 
     def describe(self, shown: int = _SHOWN) -> str:
-        """Return what is needed to do it again, with so many characters of each note."""
+        """Return what is needed to do it again, with so many characters of all notes."""
         again = f"--seed {self.seed} --only {self.kind} --case {self.number}"
         lines = [f"{self.kind}, case {self.number}; again, from tests/: python -m fuzz {again}"]
         for what, data in self._notes:
-            lines.append(f"  {what}: {_shortened(repr(data), shown)}")
+            lines.append(f"  {what}: {shortened(repr(data), shown // len(self._notes))}")
         return "\n".join(lines)
 
 
@@ -103,7 +104,7 @@ def run_cases(
                     with lock:
                         others = [c.number for c in running.values() if c is not case]
                         failures.append(
-                            f"{case.describe()}\n{_shortened(traceback.format_exc(), _SHOWN)}\n"
+                            f"{case.describe()}\n{shortened(traceback.format_exc(), _SHOWN)}\n"
                             f"at the same time there were cases {others}"
                         )
                 with lock:
@@ -154,7 +155,8 @@ def run_cases(
     return done
 
 
-def _shortened(text: str, shown: int) -> str:
+def shortened(text: str, shown: int) -> str:
+    """Return a text, or so many characters of its beginning and its end."""
     if len(text) <= shown:
         return text
     return f"{text[: shown // 2]} ... {text[-shown // 2 :]} ({len(text)} characters)"

@@ -26,6 +26,10 @@ __all__ = ["run"]
 
 _MOST_CELLS = 1_000_000
 _MOST_REDRAWN = 2 << 20
+# Rows that an emulator keeps of what has scrolled away, times columns, at the very least: it bounds
+# the bytes, drops many rows at once, and only when it adds one. So a terminal whose width has
+# changed may have more rows than any that has had that width from the start.
+_SURELY_KEPT = 20_000
 _MOST_KEPT = 2 * (NORMAL_LIMIT + ALTERNATE_LIMIT)
 # Of the processor's time, for a redraw of the largest recording: a hundred times what it takes.
 _MOST_SECONDS = 10.0
@@ -74,6 +78,8 @@ def run(seed: int, numbers: Sequence[int]) -> int:
     emulated.PATIENCE, emulated._BETWEEN_STARTS = 1.0, 0.0
     try:
         with emulated.hold():
+            emulated.prepare()
+            eventually(lambda: emulated.ask(_EMPTY) is not None, "the helper is ready")
             return run_cases("terminals", seed, numbers, _check, workers=1)
     finally:
         emulated.PATIENCE, emulated._BETWEEN_STARTS = old
@@ -81,6 +87,7 @@ def run(seed: int, numbers: Sequence[int]) -> int:
 
 
 _drawn = _not_drawn = 0
+_EMPTY = Recording(2, 2).snapshot()
 
 
 def _check(case: Case) -> None:
@@ -120,7 +127,7 @@ def _check(case: Case) -> None:
     again.feed(drawn)
     twice = _ask(again)
     if twice is not None:
-        assert _text(twice) == _text(drawn), "another screen"
+        check_twice(drawn, twice, rows, columns)
 
 
 def _ask(recording: Recording) -> bytes | None:
@@ -128,8 +135,7 @@ def _ask(recording: Recording) -> bytes | None:
     if drawn is None and emulated._helper._child is None:
         return None  # it is to be started by the next
     if drawn is None and not emulated._helper._child._ready:  # type: ignore[union-attr]
-        empty = Recording(2, 2).snapshot()
-        eventually(lambda: emulated.ask(empty), "the helper is back", SECONDS)
+        eventually(lambda: emulated.ask(_EMPTY), "the helper is back", SECONDS)
     return drawn
 
 
@@ -141,6 +147,25 @@ def _check_redraw(redraw: bytes) -> None:
     assert found is None, (
         f"answered: {found and redraw[max(found.start() - 60, 0) : found.end() + 60]!r}"
     )
+
+
+def check_twice(drawn: bytes, twice: bytes, rows: int, columns: int) -> None:
+    """See that a redraw, fed to a terminal and redrawn, is the same, but for scrollback far back.
+
+    Raises:
+        AssertionError: It is not.
+    """
+    expected, lines = _text(drawn), _text(twice)
+    if len(lines) == len(expected):
+        assert lines == expected, "another screen"
+        return
+    assert len(lines) < len(expected), "more lines"
+    kept = sum(max(-(-len(line) // columns), 1) for line in lines)
+    assert kept >= rows + _SURELY_KEPT // columns, "too few lines"
+    # The first may be the end of one that was wrapped.
+    first, *rest = expected[-len(lines) :]
+    assert lines[1:] == rest, "another screen"
+    assert first.endswith(lines[0]), "another screen"
 
 
 def _text(redraw: bytes) -> list[bytes]:
