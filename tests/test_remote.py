@@ -38,6 +38,7 @@ from helpers import (
     sh,
 )
 from peers import BINARY, accept_raw, listening_socket
+from sshd import sshd
 
 from wsep_sync import (
     Command,
@@ -322,27 +323,184 @@ def test_a_file_that_is_dropped_is_closed(url: str) -> None:
 
 
 @contextlib.contextmanager
-def before_the_reference(script: Script) -> Iterator[str]:
+def before_the_reference(script: Script, features: tuple[str, ...] = ()) -> Iterator[str]:
     """A server that passes commands on to one which says the pid, and does what is said."""
 
     def serve(transport: Transport) -> None:
-        transport.receive()
-        transport.send(PID)
-        script(transport)
+        with contextlib.suppress(TransportClosed):
+            transport.receive()
+            transport.send(Pid(7, features).encode())
+            script(transport)
 
     with scripted(serve) as back, listening(lambda: connect(back)) as front:
         yield front.url
 
 
-def test_a_front_names_what_the_process_behind_can() -> None:
+@pytest.mark.parametrize(
+    ("behind", "tty", "named"),
+    [
+        ((), False, {"taken", "ended", "attach"}),
+        # It reads what a terminal shows, and drops it, by itself.
+        ((), True, {"taken", "ended", "attach", "close_output"}),
+        (("signal",), False, {"signal", "taken", "ended", "attach"}),
+        (("close_output",), False, {"taken", "ended", "attach", "close_output"}),
+        (("discard", "new"), False, {"taken", "ended", "attach", "discard"}),
+    ],
+)
+def test_a_front_names_what_the_process_behind_can(
+    behind: tuple[str, ...], tty: bool, named: set[str]
+) -> None:
     with (
-        before_the_reference(drained_quietly) as url,
+        before_the_reference(drained_quietly, behind) as url,
+        connect(url) as execer,
+        execer.start(Command("any", tty=tty)) as process,
+    ):
+        assert process.features == named
+        if "signal" not in behind:
+            with pytest.raises(io.UnsupportedOperation):
+                process.send_signal(signal.SIGINT)
+
+
+def test_the_front_of_a_session_names_what_its_process_can() -> None:
+    with before_the_reference(drained_quietly) as url:
+        for _ in range(2):
+            with connect(url) as execer:
+                process = execer.start(Command("any", tty=True, id="x"))
+                assert process.features == {"taken", "ended", "attach", "close_output"}
+                process.close()
+        with connect(url) as execer:
+            execer.attach("x").kill()
+
+
+def writing_until_signalled(transport: Transport) -> None:
+    """Be a command that writes without end, at a server that knows of signals and no more."""
+    got: list[bytes] = []
+
+    def receive() -> None:
+        with contextlib.suppress(TransportClosed):
+            while b'"signal"' not in (message := bytes(transport.receive())):
+                assert json.loads(message)["type"] not in ("close_output", "taken")
+            got.append(message)
+
+    with Task(receive) as receiving:
+        while not got and receiving.running:
+            transport.send(stdout(bytes(10_000)))
+            time.sleep(0.001)  # it need not be a flood
+    number = json.loads(got[0])["signal"]
+    transport.send(ExitCode(-1, f"signal {number}", number).encode())
+
+
+@pytest.mark.parametrize("way", ["direct", "front"])
+@pytest.mark.parametrize("read", [10, 3_000_000])
+def test_a_command_that_is_not_told_of_a_closed_output_gets_sigpipe(way: str, read: int) -> None:
+    with contextlib.ExitStack() as stack:
+        if way == "front":
+            url = stack.enter_context(before_the_reference(writing_until_signalled, ("signal",)))
+        else:
+
+            def serve(transport: Transport) -> None:
+                transport.receive()
+                transport.send(Pid(7, ("signal",)).encode())
+                writing_until_signalled(transport)
+
+            url = stack.enter_context(scripted(serve))
+        process = stack.enter_context(Popen(["any"], stdout=subprocess.PIPE, url=url))
+        assert process.stdout is not None
+        assert len(process.stdout.read(read)) == read
+        process.stdout.close()
+        assert process.wait(SECONDS) == -signal.SIGPIPE
+
+
+@pytest.mark.long
+def test_a_front_before_an_ssh_host_passes_on_a_signal_for_a_closed_output() -> None:
+    with sshd() as host, listening(host.connect) as front:
+        process = Popen(["yes"], stdout=subprocess.PIPE, url=front.url)
+        assert "close_output" not in process.process.features
+        assert process.stdout is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.wait(SECONDS) == -signal.SIGPIPE
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_closed_output_that_the_command_cannot_be_told_of_is_dropped(full: bool) -> None:
+    """The command, and the credit for its output, are not held up."""
+    go_on = threading.Event()
+
+    def script(transport: Transport) -> None:
+        if not full:
+            transport.send(stdout(b"first"))
+            assert go_on.wait(SECONDS)
+        for _ in range(160):
+            transport.send(stdout(bytes(50_000)))
+        transport.send(ExitCode(3, "exit status 3").encode())
+        drained(transport)
+
+    with (
+        before_the_reference(script) as url,
         connect(url) as execer,
         execer.start(Command("any")) as process,
     ):
-        assert process.features == frozenset(FEATURES)
-        with pytest.raises(io.UnsupportedOperation):
-            process.send_signal(signal.SIGINT)
+        if full:
+            with pytest.raises(TimeoutError):
+                process.wait(0.5)
+        else:
+            process.stdout.read1()
+        process.stdout.close()
+        go_on.set()
+        with pytest.raises(ExitError, match="exit status 3"):
+            process.wait(SECONDS)
+
+
+def test_what_is_discarded_is_dropped_behind_a_front() -> None:
+    exit_3 = ExitCode(3, "exit status 3").encode()
+    with before_the_reference(flooding(stdout(b""), stderr(b"err"), exit_3)) as url:
+        done = run(
+            ["any"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=SECONDS, url=url
+        )
+    assert (done.returncode, done.stderr) == (3, b"err")
+
+
+@pytest.mark.parametrize("way", ["direct", "front"])
+def test_a_kill_that_hangs_up_is_not_held_up_by_unread_output(way: str) -> None:
+    def serve(transport: Transport) -> None:
+        transport.receive()
+        transport.send(PID)
+        with contextlib.suppress(TransportClosed):
+            flooding(stdout(b""))(transport)
+
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(scripted(serve))
+        if way == "front":
+            back = url
+            url = stack.enter_context(listening(lambda: connect(back))).url
+        execer = stack.enter_context(connect(url))
+        process = stack.enter_context(execer.start(Command("any")))
+        with pytest.raises(TimeoutError):
+            process.wait(0.5)
+        process.kill()
+        with pytest.raises(ExitMissing):
+            process.wait(SECONDS)
+
+
+@pytest.mark.parametrize("features", [(), ("signal", "close_output")])
+def test_a_client_relies_on_the_pid_alone(features: tuple[str, ...]) -> None:
+    """The handshake says what may be asked for: what runs the command was not known then."""
+    client, server = memory_pair()
+
+    def serve() -> list[bytes]:
+        server.receive()
+        server.send(Pid(7, features).encode())
+        server.send(stdout(bytes(1000)))
+        server.send(EXIT_0)
+        return drained(server)
+
+    with Task(serve) as serving:
+        with RemoteExecer(client).start(Command("any")) as process:
+            assert process.features == frozenset(features)
+            assert process.stdout.read() == bytes(1000)
+            process.wait(SECONDS)
+        assert serving.result() == [b"1000"]
 
 
 def drained_quietly(transport: Transport) -> None:

@@ -16,7 +16,16 @@ from dataclasses import dataclass
 
 from . import local_launch, process, streams
 from .errors import ExitError, StartError, start_error
-from .messages import Command, Resize, nameless, signal_message, variables
+from .messages import (
+    FEATURE_CLOSE_OUTPUT,
+    FEATURE_DISCARD,
+    FEATURE_SIGNAL,
+    Command,
+    Resize,
+    nameless,
+    signal_message,
+    variables,
+)
 from .process import Execer, Process
 from .wakeup import READ, Wakeup, wait_for
 
@@ -176,6 +185,8 @@ def _translate(error: OSError, command: Command) -> StartError:
 
 class LocalProcess(Process):
     """A command on this machine. Made by :class:`LocalExecer`."""
+
+    features = frozenset((FEATURE_SIGNAL, FEATURE_CLOSE_OUTPUT, FEATURE_DISCARD))
 
     def __init__(self, command: Command, environment: dict[str, str]) -> None:
         # Guards _status and _watch, and keeps the pid from being reaped between a look at _status

@@ -67,9 +67,10 @@ STDERR_HEADER = b'{"type":"stderr"}\n'
 #: The longest body in bytes that fits beside each of the three stream headers.
 MAX_BODY = MAX_MESSAGE - len(STDOUT_HEADER)
 
-#: Additions to the reference's protocol. The server names those that hold whatever it runs in the
-#: handshake's answer, in the header ``Wsep-Features``, and all that hold of a command in its
-#: ``pid`` message. A client uses only what was named.
+#: Additions to the reference's protocol. The server names those that a first message may ask for in
+#: the handshake's answer, in the header ``Wsep-Features``, and all that hold of a command in its
+#: ``pid`` message: what it does itself, and what the process that it has can do. A client relies on
+#: the latter alone.
 FEATURE_SIGNAL = "signal"
 FEATURE_TAKEN = "taken"
 FEATURE_ENDED = "ended"

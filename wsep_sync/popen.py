@@ -62,7 +62,7 @@ from .errors import (
 )
 from .lazy import importing
 from .local import LocalExecer, MergedCommand
-from .messages import FEATURE_ENDED, Command
+from .messages import FEATURE_CLOSE_OUTPUT, FEATURE_ENDED, Command
 from .prelude import Prelude
 from .process import CLOSE_GRACE, Execer, Process, ended
 from .streams import PipeReader, close_quietly, wait_a_while
@@ -162,7 +162,8 @@ class Popen(Generic[AnyStr]):
       127 rather than ``FileNotFoundError``; and the variables ``IFS``, ``OPTIND``, ``PPID`` and
       ``PWD``, if they are given, are what the shell sets them to.
     - A remote command whose piped output is closed, with all copies of its descriptor, has it
-      closed, too, a moment later; from a server without ``close_output`` it gets nothing.
+      closed, too, a moment later. Where there is no ``close_output``, it gets SIGPIPE when it
+      writes on, if signals can be sent; else what it writes is dropped.
     - The outputs of a remote command end with the command, at the soonest. :meth:`wait` returns
       when those that are inherited, or a file, have ended, too; from a server without ``ended``,
       when all have. When this process ends, so does a remote command.
@@ -496,7 +497,8 @@ class Popen(Generic[AnyStr]):
                     file.raw.discard()  # where it is no null device: to close it would tell
                 file.close()
                 return None
-            file.raw.when_unwanted(functools.partial(_break_pipe, self.process))
+            if FEATURE_CLOSE_OUTPUT not in self.process.features:
+                file.raw.when_unwanted(functools.partial(_break_pipe, self.process))
         if target != PIPE:
             # Where the end is told ahead of the output, that is not all there yet then.
             whole = FEATURE_ENDED in self.process.features

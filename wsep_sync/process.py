@@ -42,7 +42,9 @@ class Process(ABC):
         stderr: The command's error output; on a terminal, empty.
         reattached: Whether this is a terminal session that was running already.
         features: What it can, of the protocol's additions: ``signal``, if it is not to be hung up
-            on instead; of a remote command, whatever its server has named.
+            on instead; ``close_output``, if an output that is closed here is closed for the
+            command; ``discard``, if it has the null device for what is to be discarded. Of a
+            remote command, whatever its server has named in the pid.
 
     An output that nobody reads holds the command up: a local command once its pipe is full, a
     remote one once the limit of its execer is reached (1 MiB for each output by default). The
@@ -50,7 +52,7 @@ class Process(ABC):
     ``taken`` among its features, such as the reference: there everything of that command waits,
     too. Read both, or close the one you do not want, which is closed for the command as well: it
     gets SIGPIPE, or EPIPE, as of any pipe that nobody reads any more. (A terminal is no pipe: what
-    it shows is dropped then.)
+    it shows is dropped then; and so is what comes from a process without ``close_output``.)
     """
 
     pid: int

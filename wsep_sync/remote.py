@@ -484,13 +484,14 @@ def _output_pipe(
     It refers to the transport alone: no cycle may keep the connection's descriptors.
     """
     taken = closed = None
-    if _has_credit(features):
+    credit = _has_credit(features)
+    if credit:
 
         def taken(position: int) -> None:
             with contextlib.suppress(TransportClosed):  # reading goes on to what had come
                 transport.send(Taken(**{name: position}).encode())
 
-    if FEATURE_CLOSE_OUTPUT in features:
+    if credit or FEATURE_CLOSE_OUTPUT in features:
         # Wakes the receiver, which tells the server.
         closed = functools.partial(transport.set_deadline, 0)
     return streams.BoundedPipe(limit, taken, closed, slack)
@@ -509,7 +510,8 @@ class RemoteProcess(Process):
     ) -> None:
         self.pid = pid.pid
         self.reattached = pid.reattached
-        self.features = frozenset(pid.features) | transport.peer_features
+        # Not what the handshake names besides, when it was not known what would run the command.
+        self.features = frozenset(pid.features)
         self._transport = transport
         self._tty = command.tty
         self._session = command.tty and bool(command.id)
@@ -523,7 +525,7 @@ class RemoteProcess(Process):
         self.stdout = streams.buffered_reader(streams.PipeReader(self._out))
         self.stderr = streams.buffered_reader(streams.PipeReader(self._err))
         if command.discard and not self._tty:
-            # Of a server that does not know of it, it is dropped here.
+            # Where the command does not have the null device, it is dropped here.
             for name, pipe in (("stdout", self._out), ("stderr", self._err)):
                 if name in command.discard:
                     pipe.close_reader(tell=False)
@@ -631,7 +633,10 @@ class RemoteProcess(Process):
         for name, pipe in (("stdout", self._out), ("stderr", self._err)):
             if pipe.reader_gone and name not in self._told_closed:
                 self._told_closed.add(name)
-                self._transport.send(CloseOutput(name).encode())
+                if FEATURE_CLOSE_OUTPUT in self.features:
+                    self._transport.send(CloseOutput(name).encode())
+                else:
+                    pipe.tell_taken()  # so that it is sent on, to be dropped
 
     def resize(self, rows: int, cols: int) -> None:
         message = Resize(rows, cols).encode()
@@ -690,6 +695,9 @@ class RemoteProcess(Process):
             self.send_signal(_SIGKILL)
         else:
             self._transport.abort()
+            # Or else output that nobody reads would hide that.
+            self._out.take_the_rest()
+            self._err.take_the_rest()
 
     def abandon(self) -> None:
         # The thread that receives wakes, and hangs up.

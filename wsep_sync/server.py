@@ -27,7 +27,11 @@ from .errors import (
 from .lazy import importing
 from .log import log_bug, log_event
 from .messages import (
+    FEATURE_ATTACH,
+    FEATURE_CLOSE_OUTPUT,
+    FEATURE_ENDED,
     FEATURE_SIGNAL,
+    FEATURE_TAKEN,
     FEATURES,
     MAX_MESSAGE,
     NO_SESSION,
@@ -90,6 +94,10 @@ _IDLE_AFTER = 1.0
 # has been taken never send more than this beyond that; and after how many bytes they are told.
 _STDIN_LIMIT = 1 << 20
 _TELL_EVERY = 1 << 18
+
+# What a server does itself, whatever process it has: it holds back what there is no credit for, and
+# tells of an end as soon as the process does.
+_OWN_FEATURES = frozenset((FEATURE_TAKEN, FEATURE_ENDED, FEATURE_ATTACH))
 
 # More than any buffer has: an output that nothing holds up.
 _MUCH = 1 << 30
@@ -520,10 +528,11 @@ class _Connection:
         self._began = time.monotonic()
         self._log("attach" if process.reattached else "start")
         early = self._receive_early()
-        features = [FEATURE_SIGNAL] if FEATURE_SIGNAL in process.features else []
-        self._transport.send(
-            Pid(process.pid, (*features, *FEATURES), process.reattached).encode(),
-        )
+        can = _OWN_FEATURES | process.features
+        if command.tty:
+            can |= {FEATURE_CLOSE_OUTPUT}  # what it shows is read and dropped, here
+        features = tuple(name for name in (FEATURE_SIGNAL, *FEATURES) if name in can)
+        self._transport.send(Pid(process.pid, features, process.reattached).encode())
         self._window = message.window
         outputs = [_Output("stdout", STDOUT_HEADER, process.stdout)]
         if not command.tty:

@@ -355,7 +355,8 @@ class BoundedPipe:
             many bytes have been read since the beginning. Whoever feeds no more than the limit
             beyond that never blocks.
         closed: Called, once, when nobody reads any more; perhaps in a finaliser, so it must not
-            wait, nor take a lock that is not re-entrant.
+            wait, nor take a lock that is not re-entrant. What was dropped by then is not told:
+            see :meth:`tell_taken`.
     """
 
     def __init__(
@@ -378,7 +379,6 @@ class BoundedPipe:
         self._ended = False
         self._error: Exception | None = None
         self._reader_gone = False
-        self._discarding = False  # and whoever writes is not to learn of it
         self._gone_since = 0.0  # time.monotonic()
         self._unwanted: Callable[[], None] | None = None
         self._ever_read = False
@@ -413,14 +413,16 @@ class BoundedPipe:
                 self._size += size
                 self._readable.notify()
                 return
-            told: Callable[[], None] | None = None
-            if self._discarding:
-                self._size += size
-                told = self._count(size)
-            elif not self._ended and time.monotonic() - self._gone_since > _IN_FLIGHT:
-                told, self._unwanted = self._unwanted, None
-        if told is not None:
-            told()
+            if self._ended:
+                return
+            # It is as good as read, lest whoever feeds wait for credit.
+            self._size += size
+            taken, unwanted = self._count(size), None
+            if time.monotonic() - self._gone_since > _IN_FLIGHT:
+                unwanted, self._unwanted = self._unwanted, None
+        for call in (taken, unwanted):
+            if call is not None:
+                call()
 
     def _append(self, data: Buffer) -> None:
         """Requires holding the lock."""
@@ -449,10 +451,10 @@ class BoundedPipe:
         """Have a function called, once, when more comes although the reader has gone.
 
         What has just been on the way when the reader closed does not count. The function is
-        called by the thread that feeds. A pipe that tells of its closing calls nothing.
+        called by the thread that feeds. Nor does what is dropped in silence.
         """
         with self._lock:
-            if not self._ended and self._closed is None:
+            if not self._ended:
                 self._unwanted = call
 
     def feed_eof(self, error: Exception | None = None) -> None:
@@ -497,11 +499,11 @@ class BoundedPipe:
             closed = None
             if not self._reader_gone:
                 if not tell:
-                    self._discarding = True
                     self._unwanted = self._closed = None
                 closed, self._closed = self._closed, None
                 self._reader_gone = True
                 self._gone_since = time.monotonic()
+            self._read += self._size
             self._clear()
             self._readable.notify_all()
             self._writable.notify_all()
@@ -551,6 +553,20 @@ class BoundedPipe:
             return None
         self._told = self._read
         return functools.partial(self._taken, self._told)
+
+    def tell_taken(self) -> None:
+        """Tell how much has been read, or dropped, be it time for that or not."""
+        with self._lock:
+            taken, position = self._taken, self._read
+            self._told = position
+        if taken is not None:
+            taken(position)
+
+    def take_the_rest(self) -> None:
+        """Let :meth:`feed` not block any more: no more comes than is on the way already."""
+        with self._lock:
+            self._most = sys.maxsize
+            self._writable.notify_all()
 
     def ready(self, timeout: float | None) -> bool:
         """Block until :meth:`readinto` would not, for at most ``timeout`` seconds."""
