@@ -325,7 +325,7 @@ def test_feeding_nothing_neither_blocks_nor_counts() -> None:
 
 def test_tiny_chunks_are_bounded_too() -> None:
     # A command that writes byte by byte makes a message of each; every one costs some 300 bytes.
-    pipe = BoundedPipe(1 << 20)
+    pipe = BoundedPipe(1 << 17)
     fed_bytes = 0
 
     def feed() -> None:
@@ -339,7 +339,7 @@ def test_tiny_chunks_are_bounded_too() -> None:
     try:
         with Task(feed) as feeding:
             blocked(feeding)
-            assert tracemalloc.get_traced_memory()[0] < 4 << 20
+            assert tracemalloc.get_traced_memory()[0] < 1 << 19
             done.set()
             pipe.close_reader()
             feeding.result()
