@@ -379,11 +379,48 @@ def test_lines_that_were_overwritten_at_another_width(engine, columns) -> None:
     assert shown.cells[1][0][1] != "default"
 
 
+@pytest.mark.parametrize("before", ["\x1b[?1049h\x1b[H", "\x1b[?7l"], ids=["alternate", "no-wrap"])
+@pytest.mark.parametrize(
+    ("lines", "widths", "after", "plain"),
+    [
+        (
+            "\x1b[31m漢字漢字\x1b[m\r\nab🎉🎉🎉\r\nend",
+            (8, 7),
+            "",
+            "\x1b[31m漢字漢\x1b[m\r\nab🎉🎉\r\nend",
+        ),
+        ("漢字漢字\r\nend", (8, 7, 10), "\x1b[1;10Hx", "漢字漢   x\r\nend\x1b[1;10Hx"),
+        ("漢字漢字\r\nend\x1b7\x1b[1;8H", (8, 7), "", "漢字漢\r\nend\x1b7\x1b[1;7H"),
+        ("\r\n漢字漢字", (8, 7), "", "\r\n漢字漢 "),
+        ("\r\n漢字漢字\x1b7\r\n", (8, 7), "", "\r\n漢字漢 \x1b7\r\n"),
+    ],
+    ids=["smaller", "and larger again", "cursor there", "cursor after", "saved cursor after"],
+)
+def test_half_of_a_wide_character_is_blank(judge, before, lines, widths, after, plain) -> None:
+    terminal = Emulated(ROWS, widths[0])
+    terminal.feed((before + lines).encode())
+    for columns in widths[1:]:
+        terminal.resize(ROWS, columns)
+        terminal.feed(b"\x1b[m")  # sizes between which nothing comes are not recorded
+    terminal.feed(after.encode())
+    shown = judge(LEFT_OVER + terminal.redraw(), ROWS, widths[-1])
+    assert_same(shown, judge((before + plain).encode(), ROWS, widths[-1]))
+
+
 def test_switching_the_width_leaves_the_size_of_a_redraw_alone() -> None:
     terminal = Emulated(ROWS, COLUMNS)
     terminal.feed(b"\x1b[?40h\x1b[?3h\x1b[?3l\x1b[1;60H")
     cursors = re.findall(rb"\x1b\[\d+;(\d+)H", terminal.redraw())
     assert max(map(int, cursors)) <= COLUMNS
+
+
+def test_switching_the_width_cuts_characters(judge) -> None:
+    terminal = Emulated(ROWS, COLUMNS - 1)
+    before = "\x1b[?1049h\x1b[?40h\x1b[?3h\x1b[H"
+    terminal.feed((before + "漢字" * 20 + "\r\nend").encode())
+    shown = judge(LEFT_OVER + terminal.redraw(), ROWS, COLUMNS - 1)
+    plain = "\x1b[?1049h\x1b[H" + "漢字" * 4 + "漢\r\nend"
+    assert_same(shown, judge(plain.encode(), ROWS, COLUMNS - 1))
 
 
 def test_links_and_keypad_mode_as_they_were(engine) -> None:

@@ -38,6 +38,8 @@ _TOKENS = re.compile("\x1b\\[[0-9;:]*m|.", re.DOTALL)
 _MODE = re.compile(rb"\x1b\[(\??)(\d+)([hl])")
 _MARGINS = re.compile(rb"\x1b\[(\d+);(\d+)([rs])")
 _CURSOR = re.compile(rb"\x1b\[(\d+);(\d+)H")
+# What is printed at the cursor's place, so that the next character wraps.
+_PRINTED = re.compile(rb"(\x1b\[\d+;\d+H(?:\x1b\[[\d;:]*m)*)([^\x1b]+)")
 _ASCII = re.compile(rb"\x1b[()*+]B")
 
 
@@ -53,7 +55,7 @@ class _Dump(NamedTuple):
 
 
 class Emulator:
-    """A terminal of pyghostty, without a display: it is fed, and tells what it shows.
+    """A terminal of pyghostty, without a display: it is fed, and tells what it shows, once.
 
     What Ghostty doesn't tell or do: images, the protected attribute (DECSCA) of cells; DECSTR
     doesn't reset modes. The attributes of a cell that a wide character left free at the end of a
@@ -64,6 +66,7 @@ class Emulator:
     def __init__(self, rows: int, columns: int) -> None:
         self._rows, self._columns = rows, columns
         self._links = False  # whether there may be any
+        self._halves = False  # whether wide characters may have been cut in two
         self._ffi = ffi = pyghostty.ffi
         self._lib = pyghostty.lib
         # pyghostty's own limit on lines makes Ghostty eight times slower: bound the bytes instead.
@@ -81,11 +84,11 @@ class Emulator:
         key = getattr(lib, f"GHOSTTY_TERMINAL_OPT_{option}")
         self._check(lib.ghostty_terminal_set(self._handle, key, value))
 
-    def _get(self, terminal: Any, data: str, ctype: str) -> Any:
+    def _get(self, data: str, ctype: str) -> Any:
         # Ghostty writes as many bytes as its own type has: a wrong `ctype` corrupts memory.
         value = self._ffi.new(f"{ctype} *")
         key = getattr(self._lib, f"GHOSTTY_TERMINAL_DATA_{data}")
-        self._check(self._lib.ghostty_terminal_get(terminal, key, value))
+        self._check(self._lib.ghostty_terminal_get(self._handle, key, value))
         return value[0]
 
     def _check(self, result: int) -> None:
@@ -103,45 +106,53 @@ class Emulator:
 
     def resize(self, rows: int, columns: int) -> None:
         """Change the size."""
+        if columns < self._terminal.size[0]:
+            # Lines that are not wrapped anew end where the screen does.
+            self._halves = self._halves or self._in_alt() or not self._mode(7)
         self._rows, self._columns = rows, columns
         self._terminal.resize(columns, rows)
 
     def redraw(self) -> bytes:
         """Return bytes that make a terminal of this size, in any state, show what this one shows.
 
+        Afterwards it is of no use: what it keeps to itself is found out by having it do things.
+
         Raises:
             RuntimeError: Ghostty cannot tell.
         """
         if self._terminal.size != (self._columns, self._rows):
             # By itself, for a program that switched to 132 columns or back (DECCOLM).
-            self._terminal.resize(self._columns, self._rows)
-        dump = self._dump(self._handle)
+            self.resize(self._rows, self._columns)
+        dump = self._dump()
         parts = [reset_bytes(self._columns)]
-        screen = self._get(self._handle, "ACTIVE_SCREEN", "GhosttyTerminalScreen")
-        if screen != self._lib.GHOSTTY_TERMINAL_SCREEN_PRIMARY:
-            entered = next((n for n in (1049, 1047, 47) if self._mode(self._handle, n)), 1049)
+        if self._in_alt():
+            entered = next((n for n in (1049, 1047, 47) if self._mode(n)), 1049)
             parts += [b"\x1b[?%dh\x1b[<99u" % entered, CLEAR]
         parts += [self._colours(), dump.tabs, b"\x1b[H", self._rows_bytes(dump.content)]
-        parts.append(b"\x1b[?69h" if self._mode(self._handle, 69) else b"")
-        parts += [dump.margins, dump.keyboard, *self._from_copy(dump.margins)]
-        parts.append(_cursor_bytes(dump, self._mode(self._handle, 6)))
+        parts.append(b"\x1b[?69h" if self._mode(69) else b"")
+        parts += [dump.margins, dump.keyboard]
+        last = [_cursor_bytes(dump, self._mode(6))]
         modes = _MODE.finditer(dump.modes)
-        parts += [m[0] for m in modes if not m[1] or int(m[2]) not in _SKIPPED_MODES]
+        last += [m[0] for m in modes if not m[1] or int(m[2]) not in _SKIPPED_MODES]
         # As programs write it, and as terminals without mode 66 know it.
-        parts.append(b"\x1b=" if self._mode(self._handle, 66) else b"")
-        parts += [self._cursor_style(), *self._texts()]
-        parts += [b"\x1b[?%dh" % n for n in SET_LAST if self._mode(self._handle, n)]
-        parts.append(quiet_partial(self._continuation()))
-        return b"".join(parts)
+        last.append(b"\x1b=" if self._mode(66) else b"")
+        last += [self._cursor_style(), *self._texts()]
+        last += [b"\x1b[?%dh" % n for n in SET_LAST if self._mode(n)]
+        last.append(quiet_partial(self._continuation()))
+        return b"".join([*parts, *self._saved(dump.margins), *last])
 
-    def _dump(self, terminal: Any) -> _Dump:
+    def _in_alt(self) -> bool:
+        screen = self._get("ACTIVE_SCREEN", "GhosttyTerminalScreen")
+        return bool(screen != self._lib.GHOSTTY_TERMINAL_SCREEN_PRIMARY)
+
+    def _dump(self) -> _Dump:
         options = self._format_options()
-        content = self._format(terminal, options)
+        content = self._format(options)
         for extra in ("modes", "scrolling_region", "tabstops", "keyboard"):
             setattr(options.extra, extra, True)
         for extra in ("cursor", "style", "hyperlink", "protection", "charsets"):
             setattr(options.extra.screen, extra, True)
-        everything = self._format(terminal, options)
+        everything = self._format(options)
         prefix = _PREFIX.match(everything)
         if prefix is None or not everything.startswith(content, prefix.end()):
             raise RuntimeError("libghostty-vt's formatter writes in another order than expected")
@@ -149,7 +160,12 @@ class Emulator:
         cursor = _CURSOR.search(suffix)
         if cursor is None:
             raise RuntimeError("libghostty-vt's formatter writes no cursor")
-        between = suffix[: cursor.start()]
+        between, suffix = suffix[: cursor.start()], suffix[cursor.start() :]
+        if int(cursor[2]) == self._columns:
+            # Half a character is none.
+            suffix = _PRINTED.sub(
+                lambda m: m[1] + m[2] if max(widths(m[2])) < 2 else m[1] + b" ", suffix
+            )
         return _Dump(
             modes=prefix["modes"],
             tabs=prefix["tabs"],
@@ -157,7 +173,7 @@ class Emulator:
             keyboard=_MARGINS.sub(b"", between),
             margins=b"".join(m[0] for m in _MARGINS.finditer(between)),
             # ASCII is what the charsets are already: whether it was designated makes no difference.
-            cursor=_ASCII.sub(b"", without_c1(suffix[cursor.start() :])),
+            cursor=_ASCII.sub(b"", without_c1(suffix)),
         )
 
     def _format_options(self) -> Any:
@@ -169,10 +185,12 @@ class Emulator:
         options.emit = self._lib.GHOSTTY_FORMATTER_FORMAT_VT
         return options
 
-    def _format(self, terminal: Any, options: Any) -> bytes:
+    def _format(self, options: Any) -> bytes:
         ffi, lib = self._ffi, self._lib
         formatter = ffi.new("GhosttyFormatter *")
-        self._check(lib.ghostty_formatter_terminal_new(ffi.NULL, formatter, terminal, options[0]))
+        self._check(
+            lib.ghostty_formatter_terminal_new(ffi.NULL, formatter, self._handle, options[0])
+        )
         try:
             return self._allocated(
                 lambda text, size: lib.ghostty_formatter_format_alloc(
@@ -197,7 +215,7 @@ class Emulator:
         It leaves out blank rows at the end, which keep the others in their places; the background
         of rows without text; and the end of a style before cells in which nothing was printed.
         """
-        total = self._get(self._handle, "TOTAL_ROWS", "size_t")
+        total = self._get("TOTAL_ROWS", "size_t")
         rows = content.split(b"\r\n")
         rows += [b""] * (total - len(rows))
         for y in range(max(total - max(MENDED_ROWS, self._rows), 0), total):
@@ -206,6 +224,7 @@ class Emulator:
                 (not rows[y] and not self._untouched(y))
                 or (style and rows[y].find(b" ", style.end()) >= 0)
                 or (self._links and self._has_links(y))
+                or (self._halves and not rows[y].isascii())
             ):
                 rows[y] = self._mended(y, rows[y])
         parts = []
@@ -258,6 +277,8 @@ class Emulator:
                     # All code points of a grapheme are in one cell.
                     lib.ghostty_grid_ref_graphemes(ref, ffi.NULL, 0, more)
                     token += "".join(next(tokens, "") for _ in range(more[0] - 1))
+                if width == 2 and self._is_half(ref.x, y):
+                    token, width = " ", 1
             elif cell[0]:
                 wanted = ""
                 kind = get(lib.GHOSTTY_CELL_DATA_CONTENT_TAG, tag)
@@ -280,6 +301,16 @@ class Emulator:
             out.append("\x1b]8;;\x1b\\")
         mended = "".join(out)
         return (mended if row else mended.rstrip(" ")).encode()
+
+    def _is_half(self, x: int, y: int) -> bool:
+        """Whether a wide character has lost its second half."""
+        if x + 1 >= self._columns:
+            return True
+        cell, wide = self._ffi.new("GhosttyCell *"), self._ffi.new("GhosttyCellWide *")
+        lib = self._lib
+        self._check(lib.ghostty_grid_ref_cell(self._terminal.ref(x + 1, y, "screen"), cell))
+        self._check(lib.ghostty_cell_get(cell[0], lib.GHOSTTY_CELL_DATA_WIDE, wide))
+        return bool(wide[0] != lib.GHOSTTY_CELL_WIDE_SPACER_TAIL)
 
     def _untouched(self, y: int) -> bool:
         ref, cell = self._terminal.ref(0, y, "screen"), self._ffi.new("GhosttyCell *")
@@ -324,48 +355,33 @@ class Emulator:
                 return False
         return True
 
-    def _from_copy(self, margins: bytes) -> list[bytes]:
+    def _saved(self, margins: bytes) -> list[bytes]:
         """Return the saved cursor and the stack of keyboard flags.
 
-        Ghostty tells neither, but a copy of the terminal can restore the one and pop the other.
+        Ghostty tells neither, but restores the one and pops the other: both are gone then, and the
+        scrollback.
         """
-        ffi, lib = self._ffi, self._lib
-        snapshot = self._allocated(
-            lambda text, size: lib.ghostty_snapshot_encode_alloc(self._handle, ffi.NULL, text, size)
-        )
-        decoder = ffi.new("GhosttySnapshotDecoder *")
-        self._check(
-            lib.ghostty_snapshot_decoder_new_buf(ffi.NULL, decoder, snapshot, len(snapshot))
-        )
-        copy = ffi.new("GhosttyTerminal *", ffi.NULL)
-        try:
-            # Ready is the screen without its scrollback.
-            self._check(lib.ghostty_snapshot_decoder_ready(decoder[0], copy))
-            flags = []
-            lib.ghostty_terminal_vt_write(copy[0], b"\x18", 1)
-            for _ in range(16):
-                flags.append(self._get(copy[0], "KITTY_KEYBOARD_FLAGS", "uint8_t"))
-                lib.ghostty_terminal_vt_write(copy[0], b"\x1b[<u", 4)
-            while flags and flags[-1] == 0:
-                flags.pop()
-            lib.ghostty_terminal_vt_write(copy[0], b"\x1b8", 2)
-            saved = self._dump(copy[0])
-            origin = self._mode(copy[0], 6)
-        finally:
-            if copy[0] != ffi.NULL:
-                lib.ghostty_terminal_free(copy[0])
-            lib.ghostty_snapshot_decoder_free(decoder[0])
+        self.feed(b"\x18\x1b[3J")
+        flags = []
+        for _ in range(16):
+            flags.append(self._get("KITTY_KEYBOARD_FLAGS", "uint8_t"))
+            self.feed(b"\x1b[<u")
+        while flags and flags[-1] == 0:
+            flags.pop()
+        self.feed(b"\x1b8")
+        saved = self._dump()
+        origin = self._mode(6)
         parts = [b"\x1b[>%du" % n for n in reversed(flags)]
         if origin or saved.cursor != b"\x1b[1;1H\x1b[0m":
             parts += [_cursor_bytes(saved._replace(margins=margins), origin), b"\x1b7"]
             parts += [b"\x1b[?6l", RESET_PEN]
         return parts
 
-    def _mode(self, terminal: Any, number: int) -> bool:
+    def _mode(self, number: int) -> bool:
         mode = self._ffi.new("GhosttyTerminalModeConfig *")
         mode.mode = number
         key = self._lib.GHOSTTY_TERMINAL_DATA_MODE
-        self._check(self._lib.ghostty_terminal_get(terminal, key, mode))
+        self._check(self._lib.ghostty_terminal_get(self._handle, key, mode))
         return bool(mode.value)
 
     def _cursor_style(self) -> bytes:
@@ -414,7 +430,7 @@ class Emulator:
     def _texts(self) -> list[bytes]:
         texts = []
         for data in ("TITLE", "PWD"):
-            text = self._get(self._handle, data, "GhosttyString")
+            text = self._get(data, "GhosttyString")
             value = bytes(self._ffi.buffer(text.ptr, text.len)) if text.len else b""
             texts.append(without_controls(value.split(b"\0")[0]))
         title, directory = texts
