@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,19 @@ from programs import (
     server_process,
 )
 
-from wsep_sync import Command, ExitError, ExitMissing, Popen, Server, TransportClosed, connect
+from wsep_sync import (
+    Command,
+    ExitError,
+    ExitMissing,
+    LocalExecer,
+    Popen,
+    Server,
+    TransportClosed,
+    connect,
+)
 from wsep_sync.expect import spawn
 from wsep_sync.listener import Listener
+from wsep_sync.session import Session, SessionInfo
 from wsep_sync.transports.base import Transport
 
 # Says its process id and its child's, which holds on as long as it can.
@@ -846,6 +857,25 @@ def test_a_session_whose_name_would_do_something_to_the_terminal(
         assert re.search(rb"[\x00-\x08\x0b-\x1f]", done.stdout) is None
         done = run("kill", "--url", url, "a\x1b]0;title\x07\nb")
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_longest_list_that_a_server_makes() -> None:
+    """As many sessions as there may be, with the longest names and command lines there are."""
+    emoji = "\U0001f600"  # JSON has no character that takes more
+    command = Command("echo", [emoji] * 5000, tty=True, id=emoji * 1024)
+    longest = Session(command, LocalExecer())
+    info = longest.info()
+    longest.close()
+    infos = [replace(info, id=info.id[:-4] + f"{n:04}") for n in range(1000)]
+
+    class Full(Server):
+        def sessions(self) -> list[SessionInfo]:
+            return infos
+
+    with listening(server=Full()) as listener:
+        done = run("sessions", "--url", listener.url)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.count(b"\n") == 1000
 
 
 @pytest.mark.parametrize(
