@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import SECONDS, Task, eventually, gone
+from helpers import SECONDS, MemoryExecer, Task, eventually, gone
 from session_clients import Client, hub, session
 
-from wsep_sync import LocalExecer, WsepError
+from wsep_sync import Command, Execer, LocalExecer, Process, WsepError
 from wsep_sync.errors import ExitError, ExitMissing, StartError
 from wsep_sync.local import LocalProcess
 from wsep_sync.session import Session, State
@@ -91,3 +93,44 @@ def test_a_clean_exit_after_a_failure_is_no_success(monkeypatch: pytest.MonkeyPa
         client.process.wait(SECONDS)
     client.leave()
     live.close()
+
+
+class _FromElsewhere(Process):
+    """A process of somebody else's execer, whose files offer what the io module says, no more."""
+
+    def __init__(self) -> None:
+        self.pid = 4711
+        self.stdin = io.BufferedWriter(io.FileIO(os.open(os.devnull, os.O_WRONLY), "w"))
+        self.stderr = io.BufferedReader(io.FileIO(os.open(os.devnull, os.O_RDONLY)))
+        reading, writing = os.pipe()
+        os.write(writing, b"shown")
+        os.close(writing)
+        self.stdout = io.BufferedReader(io.FileIO(reading))
+
+    def resize(self, rows: int, cols: int) -> None: ...
+    def send_signal(self, signal: int) -> None: ...
+    def kill(self) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> None:
+        raise ExitError(3, "exit status 3")
+
+    def close(self) -> None:
+        for file in (self.stdin, self.stdout, self.stderr):
+            file.close()
+
+
+class _Elsewhere(Execer):
+    def start(self, command: Command) -> Process:
+        return _FromElsewhere()
+
+
+@pytest.mark.parametrize("id", ["", "x"])
+def test_the_files_of_another_execer(id: str) -> None:
+    with (
+        MemoryExecer(_Elsewhere()) as execer,
+        execer.start(Command("any", tty=True, id=id)) as process,
+    ):
+        assert process.features == {"signal", "taken", "ended", "attach", "close_output"}
+        assert process.stdout.read() == b"shown"
+        with pytest.raises(ExitError, match="exit status 3"):
+            process.wait(SECONDS)

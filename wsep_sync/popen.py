@@ -437,16 +437,19 @@ class Popen(Generic[AnyStr]):
             )
             start = functools.partial(_start, execer, url)
             prelude = Prelude(merge and not native, umask, clean_env)
-            if shared and prelude.merge and not prelude.can_wrap(command):
-                merge, prelude = False, Prelude(False, umask, clean_env)
+            # Nobody has asked for a shell that merges what goes to one file.
+            apart = Prelude(False, umask, clean_env) if shared and prelude.merge else prelude
+            if apart is not prelude and not prelude.can_wrap(command):
+                prelude = apart
             try:
                 process = prelude.start(command, start)
             except StartError as error:
-                # A server that lets no shell through. Nobody has asked for one.
-                if not (shared and prelude.merge and is_not_allowed(error)):
+                # A server that lets no shell through.
+                if apart is prelude or not is_not_allowed(error):
                     raise
-                merge, prelude = False, Prelude(False, umask, clean_env)
+                prelude = apart
                 process = prelude.start(command, start)
+            merge = native or prelude.merge
             undo.pop_all()
         self._process = process
         self.pid = process.pid

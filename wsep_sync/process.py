@@ -12,7 +12,10 @@ from types import TracebackType
 from .errors import ExitError, ExitMissing, OutputUnread, WsepError
 from .messages import FEATURE_SIGNAL, Command
 
-__all__ = ["CLOSE_GRACE", "Execer", "Process", "ended", "is_running"]
+__all__ = ["CLOSE_GRACE", "SIGKILL", "Execer", "Process", "ended", "is_running"]
+
+#: Its number, which Windows has no name for.
+SIGKILL: int = getattr(signals, "SIGKILL", 9)
 
 #: How many seconds a command has between SIGTERM and SIGKILL when its process is closed.
 CLOSE_GRACE = 2.0

@@ -56,7 +56,7 @@ from .messages import (
     decode_server_message,
     start_error_from_reason,
 )
-from .process import Execer, Process
+from .process import SIGKILL, Execer, Process
 from .threads import start_thread
 from .transports.base import POLICY_VIOLATION, Transport
 from .wakeup import READ, WRITE, Wakeup, check_timeout, wait_for
@@ -78,8 +78,6 @@ _STDIN_WINDOW = 1 << 20
 # How much of an output may come until a server knows the window that learns of it late: what the
 # kernels hold on the way, and more. It is not read before the window has been sent.
 _LATE_SLACK = 1 << 24
-
-_SIGKILL = getattr(signals, "SIGKILL", 9)  # Windows has no name for it
 
 # Characters of an id that are said in a header: servers and proxies refuse long ones, many from
 # 8 KiB on, and to spread sessions much fewer would do.
@@ -647,7 +645,7 @@ class RemoteProcess(Process):
     def send_signal(self, signal: int) -> None:
         message = Signal(signal).encode()
         if FEATURE_SIGNAL not in self.features:
-            if signal == _SIGKILL:
+            if signal == SIGKILL:
                 self.kill()
                 return
             raise io.UnsupportedOperation("this server cannot send signals to its commands")
@@ -692,7 +690,7 @@ class RemoteProcess(Process):
 
     def kill(self) -> None:
         if FEATURE_SIGNAL in self.features:
-            self.send_signal(_SIGKILL)
+            self.send_signal(SIGKILL)
         else:
             self._transport.abort()
             # Or else output that nobody reads would hide that.

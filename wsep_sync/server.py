@@ -6,7 +6,6 @@ import contextlib
 import copy
 import io
 import logging
-import signal as signals
 import threading
 import time
 import warnings
@@ -55,9 +54,9 @@ from .messages import (
     start_failure,
 )
 from .metrics import Metrics, failure_reason
-from .process import Execer, Process
-from .session import Options, Session, SessionInfo, State, nothing_to_watch
-from .streams import close_quietly
+from .process import SIGKILL, Execer, Process
+from .session import LATE_LIMIT, Options, Session, SessionInfo, State, nothing_to_watch
+from .streams import TELL_EVERY, close_quietly
 from .threads import start_thread
 from .transports.base import CLOSE_TIMEOUT, POLICY_VIOLATION, Buffer, Transport
 
@@ -91,9 +90,8 @@ _BUSY_MESSAGES, _BUSY_PIPE = 2, 1 << 18
 _IDLE_AFTER = 1.0
 
 # How much input may wait for a command that does not read it. Clients that are told how much of it
-# has been taken never send more than this beyond that; and after how many bytes they are told.
+# has been taken never send more than this beyond that.
 _STDIN_LIMIT = 1 << 20
-_TELL_EVERY = 1 << 18
 
 # What a server does itself, whatever process it has: it holds back what there is no credit for, and
 # tells of an end as soon as the process does.
@@ -101,12 +99,6 @@ _OWN_FEATURES = frozenset((FEATURE_TAKEN, FEATURE_ENDED, FEATURE_ATTACH))
 
 # More than any buffer has: an output that nothing holds up.
 _MUCH = 1 << 30
-
-# How much of a terminal's output is sent after the command has ended, in bytes. The terminal holds
-# less; but a job that the command left may go on writing for ever.
-_LATE_LIMIT = 1 << 21
-
-_SIGKILL = getattr(signals, "SIGKILL", 9)  # Windows has no name for it
 
 
 class Server:
@@ -343,7 +335,7 @@ class Server:
             self._count_failure(error)
             raise ProtocolError(f"start command: {error}") from error
 
-    def _watch(self, attach: Attach, options: Options) -> tuple[Process, Command]:
+    def _attach_only(self, attach: Attach, options: Options) -> tuple[Process, Command]:
         """Attach to a session that is there; return its command, too."""
         with self._lock:
             session = self._sessions.get(attach.id)
@@ -359,7 +351,7 @@ class Server:
             began = time.monotonic()
             try:
                 if isinstance(message, Attach):
-                    process, command = self._watch(message, options)
+                    process, command = self._attach_only(message, options)
                 else:
                     command = message.command
                     process = start_uncounted(command)
@@ -405,7 +397,7 @@ class _Output:
         self.name = name
         self.header = header
         self.file = file
-        self.raw: Any = file.raw
+        self.raw: Any = file.raw  # offers what streams.RawOutput says, or a part of it
         # Positions in bytes since the beginning. The first is written by the thread that sends,
         # the second by that which receives.
         self.sent = 0
@@ -574,7 +566,6 @@ class _Connection:
 
     def _send_output(self, output: _Output) -> None:
         header, raw = output.header, output.raw
-        # Only a session's client has an output that cannot be asked.
         ready: Callable[[float], bool] = getattr(raw, "ready", lambda _: False)
         set_capacity: Callable[[int], None] = getattr(raw, "set_capacity", lambda _: None)
         buffer = small = memoryview(bytearray(_IDLE_BUFFER))
@@ -589,7 +580,7 @@ class _Connection:
                 if self._ended and self._is_terminal():
                     # Whoever the command left in the background may go on writing for ever.
                     late += count
-                    if late > _LATE_LIMIT:
+                    if late > LATE_LIMIT:
                         break
                 output.sent += count  # first: the client may have read it before send returns
                 self._transport.send_stream(header, buffer[:count])
@@ -615,7 +606,8 @@ class _Connection:
     def _room(self, output: _Output) -> int:
         """Block until something may be sent; return how many bytes, 0 if nothing more ever.
 
-        Read by the thread that sends alone, so that most of the time there is nothing to lock.
+        Only the thread that sends this output calls it, and nobody else counts what is sent: so
+        while there is room, there is nothing to lock.
         """
         while True:
             if output.closed:
@@ -789,7 +781,7 @@ class _Connection:
     @staticmethod
     def _signal(process: Process, number: int) -> None:
         try:
-            if number == _SIGKILL:
+            if number == SIGKILL:
                 process.kill()  # which a server further on may have another way to do
             else:
                 process.send_signal(number)
@@ -946,7 +938,7 @@ class _StdinQueue:
         """
         self._taken += taken
         if self.tell and (
-            self._taken - self._told >= _TELL_EVERY or self._broken > self._told_broken
+            self._taken - self._told >= TELL_EVERY or self._broken > self._told_broken
         ):
             self._told, self._told_broken = self._taken, self._broken
             self._items.append(StdinTaken(self._taken, self._broken))

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["Options", "Session", "SessionInfo", "State"]
+__all__ = ["LATE_LIMIT", "Options", "Session", "SessionInfo", "State"]
 
 # How many bytes may wait for one client before they are dropped, and it is redrawn instead.
 _CLIENT_LIMIT = 1 << 20
@@ -59,9 +59,9 @@ _CLIENT_CHUNKS = 1 << 12
 # How much is read from the terminal at once, in bytes.
 _READ_SIZE = 1 << 16
 
-# How much is read after the command has ended, in bytes. A terminal, or what a server further on
-# had sent, holds less; but a job that the command left may go on writing for ever.
-_LATE_LIMIT = 1 << 21
+#: How much is read after the command has ended, in bytes. A terminal, or what a server further on
+#: had sent, holds less; but a job that the command left may go on writing for ever.
+LATE_LIMIT = 1 << 21
 
 # How many bytes of input may wait for a command that does not read; and how many are written, and
 # counted, at once.
@@ -461,10 +461,11 @@ class Session:
         process.stderr.close()
         raw = process.stdout.detach()
         process.stdout = io.BufferedReader(raw, 1)
+        ready = getattr(raw, "ready", None)  # see streams.RawOutput
         late = 0
         with raw, self._output_errors():
             # Waited for first, for a read that blocks would keep its buffer all the while.
-            while raw.ready(None) and late < _LATE_LIMIT:  # type: ignore[attr-defined]
+            while late < LATE_LIMIT and (ready is None or ready(None)):
                 data = raw.read(_READ_SIZE)
                 if not data:
                     break

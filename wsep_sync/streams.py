@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 from .errors import WsepError, copy_error
 from .threads import start_thread
@@ -34,10 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_LIMIT",
+    "TELL_EVERY",
     "BoundedPipe",
     "DescriptorReader",
     "DescriptorWriter",
     "PipeReader",
+    "RawInput",
+    "RawOutput",
     "buffered_reader",
     "buffered_writer",
     "close_quietly",
@@ -64,8 +67,38 @@ _READ_BUFFER = 1 << 16
 # Shorter pieces are put together: to keep one costs some 500 bytes.
 _SMALL = 1 << 12
 
-# After how many bytes it is told how much has been read.
-_TELL_EVERY = 1 << 18
+#: After how many bytes it is told how much has been read.
+TELL_EVERY = 1 << 18
+
+
+class RawOutput(Protocol):
+    """What the raw file of an output may offer, beside what :class:`io.RawIOBase` says.
+
+    Each may be missing, so ask with ``getattr``: a client of a session has none of them, and the
+    files of an execer from elsewhere may be any.
+    """
+
+    def ready(self, timeout: float | None, /) -> bool:
+        """Block until ``readinto`` would not, for at most ``timeout`` seconds; return if so."""
+
+    def set_capacity(self, size: int, /) -> None:
+        """Ask for so many bytes to be held before the writer has to wait; perhaps in vain."""
+
+    def stop(self) -> None:
+        """Let a read that blocks in another thread end, and each later one. Waits for nothing."""
+
+
+class RawInput(Protocol):
+    """What the raw file of an input may offer; each may be missing, as of :class:`RawOutput`."""
+
+    def ready(self, timeout: float | None, /) -> bool:
+        """Block until ``write`` would not, for at most ``timeout`` seconds; return if so."""
+
+    def write_now(self, data: ReadableBuffer, /) -> int:
+        """Write as much as is taken without blocking; return how many bytes, perhaps none."""
+
+    def is_broken(self) -> bool:
+        """Whether nobody reads it any more, as far as that is known."""
 
 
 class _Descriptor(io.RawIOBase):
@@ -386,7 +419,7 @@ class BoundedPipe:
         self._taken = taken
         self._closed = closed
         self._read = self._told = 0  # bytes since the beginning; and when that was told last
-        self._tell_every = max(1, min(_TELL_EVERY, limit // 4))
+        self._tell_every = max(1, min(TELL_EVERY, limit // 4))
 
     def feed(self, data: Buffer) -> None:
         """Append bytes, which are kept and not copied; block while the pipe is full.
