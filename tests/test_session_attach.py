@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import json
 import logging
 import threading
+import weakref
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -239,3 +241,64 @@ def test_reading_waits_for_the_redraw(slow: Slow) -> None:
         two.close()
         for file in (two.stdin, two.stdout, two.stderr):
             file.close()
+
+
+# A client that has left
+
+
+@pytest.mark.parametrize("use", ["nothing", "read", "write", "kill"])
+def test_nothing_of_a_client_that_has_left_is_for_the_collector(use: str) -> None:
+    # Which runs wherever it is, perhaps in a thread that has the session's lock.
+    live = Session(session("x", *RAW_CAT), LocalExecer())
+    with contextlib.closing(live):
+        client = live.attach()
+        read_past(client.stdout, b"ready")
+        if use == "write":
+            client.stdin.write(b"text")
+            client.stdin.flush()
+            assert client.stdout.read(4) == b"text"
+        elif use == "kill":
+            client.kill()
+            live.wait_for_state(State.DONE, SECONDS)
+            assert client.stdout.read() == b""
+        client.close()
+        if use == "read":
+            assert client.stdout.read() == b""
+        kept = weakref.ref(client)
+
+        def drop() -> None:
+            nonlocal client
+            del client
+
+        gc.disable()
+        try:
+            with live._lock, Task(drop) as dropping:
+                dropping.result()
+            assert kept() is None
+        finally:
+            gc.enable()
+
+
+def test_the_files_of_a_client_that_has_left() -> None:
+    live = Session(session("x", *RAW_CAT), LocalExecer())
+    with contextlib.closing(live):
+        client = live.attach()
+        raw = client.stdin.raw
+        with Task(client.stdout.read) as reading:
+            client.close()
+            reading.result()
+        assert client.stdout.read() == b""
+        for write in (raw.write, raw.write_now):  # type: ignore[attr-defined]
+            with pytest.raises(BrokenPipeError, match="this client has left"):
+                write(b"text")
+        client.close()
+        for file in (client.stdin, client.stdout):
+            file.close()
+            file.close()
+        with pytest.raises(ValueError, match="closed file"):
+            client.stdout.read()
+        with pytest.raises(ValueError, match="closed file"):
+            client.stdin.write(b"text")
+        for write in (raw.write, raw.write_now):  # type: ignore[attr-defined]
+            with pytest.raises(ValueError, match="closed file"):
+                write(b"text")

@@ -599,7 +599,7 @@ class Session:
         """Raise what says why not; requires holding the lock."""
         assert self._lock.locked()
         if not client.attached:
-            raise BrokenPipeError(errno.EPIPE, "this client has left the session")
+            raise _has_left()
         if self._deaf or self._ended or self._state is State.DONE:
             raise BrokenPipeError(errno.EPIPE, "the command has ended")
 
@@ -818,6 +818,10 @@ def nothing_to_watch(id: str) -> StartError:
     return StartError(f"read-only: there is no session {id!r}")
 
 
+def _has_left() -> BrokenPipeError:
+    return BrokenPipeError(errno.EPIPE, "this client has left the session")
+
+
 def _shortened(words: tuple[str, ...]) -> tuple[str, ...]:
     """Return a command line as far as lists show it."""
     room = _LISTED
@@ -844,8 +848,9 @@ class _Client(Process):
         self.reattached = reattached
         self.read_only = read_only
         self._session = session
-        self.stdin = streams.buffered_writer(_ClientInput(self))
-        self.stdout = streams.buffered_reader(_ClientOutput(self))
+        self._raw = _ClientInput(self), _ClientOutput(self)
+        self.stdin = streams.buffered_writer(self._raw[0])
+        self.stdout = streams.buffered_reader(self._raw[1])
         self.stderr = streams.empty_reader()
         # All of these are guarded by the session's lock.
         self.changed = threading.Condition(session._lock)
@@ -1027,6 +1032,8 @@ class _Client(Process):
             self.changed.notify_all()
             session._input_changed.notify_all()
             goes_on = session._state is State.READY
+        for raw in self._raw:
+            raw.leave()
         session._tell_size()
         if goes_on:
             prepare()  # for who comes back
@@ -1046,17 +1053,22 @@ class _ClientOutput(io.RawIOBase):
     mode = "rb"
 
     def __init__(self, client: _Client) -> None:
-        # Until this is closed: the client refers to it, and no cycle may outlive that.
+        # Until the client leaves, or this is closed: the client refers to it, and no cycle may
+        # outlive that. The collector would close it wherever it happens to run.
         self._client: _Client | None = client
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        client = self._client
-        if client is None:
+        if self.closed:
             raise ValueError("I/O operation on closed file")
-        return client.read(memoryview(buffer).cast("B"))
+        client = self._client
+        return 0 if client is None else client.read(memoryview(buffer).cast("B"))
+
+    def leave(self) -> None:
+        """Be at the end from now on, and refer to the client no more."""
+        self._client = None
 
     def close(self) -> None:
         self._client = None
@@ -1080,9 +1092,7 @@ class _ClientInput(io.RawIOBase):
         return True
 
     def write(self, data: ReadableBuffer, /) -> int:
-        client = self._client
-        if client is None:
-            raise ValueError("write to closed file")
+        client = self._check_open()
         view = memoryview(data).cast("B")
         for start in range(0, len(view), _INPUT_PIECE):
             client._session._write(client, bytes(view[start : start + _INPUT_PIECE]))
@@ -1090,10 +1100,20 @@ class _ClientInput(io.RawIOBase):
 
     def write_now(self, data: ReadableBuffer, /) -> int:
         """Write as much as is taken without blocking; return how many bytes, perhaps none."""
+        client = self._check_open()
+        return client._session._write_now(client, data)
+
+    def _check_open(self) -> _Client:
+        if self.closed:
+            raise ValueError("write to closed file")
         client = self._client
         if client is None:
-            raise ValueError("write to closed file")
-        return client._session._write_now(client, data)
+            raise _has_left()
+        return client
+
+    def leave(self) -> None:
+        """Take nothing from now on, and refer to the client no more."""
+        self._client = None
 
     def close(self) -> None:
         client, self._client = self._client, None
