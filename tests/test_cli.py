@@ -656,6 +656,7 @@ STATUSES = [
     ('"exit_code":-1,"signal":64', 192),
     ('"exit_code":-1,"error":"signal: signal 128"', 255),
     ('"exit_code":0,"signal":0', 255),
+    ('"exit_code":0,"error":"failed to get reader: EOF"', 255),
     ('"exit_code":null', 255),
     ('"error":""', 255),  # no exit_code
 ]

@@ -49,6 +49,7 @@ from wsep_sync import (
     Popen,
     Process,
     RemoteExecer,
+    Server,
     SSHExecer,
     StartError,
     TransportClosed,
@@ -332,7 +333,11 @@ def before_the_reference(script: Script, features: tuple[str, ...] = ()) -> Iter
             transport.send(Pid(7, features).encode())
             script(transport)
 
-    with scripted(serve) as back, listening(lambda: connect(back)) as front:
+    with (
+        scripted(serve) as back,
+        contextlib.closing(Server()) as server,
+        listening(lambda: connect(back), server=server) as front,
+    ):
         yield front.url
 
 
@@ -364,12 +369,8 @@ def test_a_front_names_what_the_process_behind_can(
 def test_the_front_of_a_session_names_what_its_process_can() -> None:
     with before_the_reference(drained_quietly) as url:
         for _ in range(2):
-            with connect(url) as execer:
-                process = execer.start(Command("any", tty=True, id="x"))
+            with connect(url) as execer, execer.start(Command("any", tty=True, id="x")) as process:
                 assert process.features == {"taken", "ended", "attach", "close_output"}
-                process.close()
-        with connect(url) as execer:
-            execer.attach("x").kill()
 
 
 def writing_until_signalled(transport: Transport) -> None:
@@ -422,8 +423,11 @@ def test_a_front_before_an_ssh_host_passes_on_a_signal_for_a_closed_output() -> 
         assert process.wait(SECONDS) == -signal.SIGPIPE
 
 
+@pytest.mark.parametrize("tty", [False, True])
 @pytest.mark.parametrize("full", [False, True])
-def test_a_closed_output_that_the_command_cannot_be_told_of_is_dropped(full: bool) -> None:
+def test_a_closed_output_that_the_command_cannot_be_told_of_is_dropped(
+    full: bool, tty: bool
+) -> None:
     """The command, and the credit for its output, are not held up."""
     go_on = threading.Event()
 
@@ -439,7 +443,7 @@ def test_a_closed_output_that_the_command_cannot_be_told_of_is_dropped(full: boo
     with (
         before_the_reference(script) as url,
         connect(url) as execer,
-        execer.start(Command("any")) as process,
+        execer.start(Command("any", tty=tty)) as process,
     ):
         if full:
             with pytest.raises(TimeoutError):

@@ -359,6 +359,29 @@ def test_closing_the_reader_wakes_who_feeds_and_drops_the_rest() -> None:
         pipe.feed(bytes(10))  # never blocks again
 
 
+def test_what_is_dropped_counts_as_taken() -> None:
+    taken: list[int] = []
+    told: list[str] = []
+    pipe = BoundedPipe(400, taken.append, lambda: told.append("closed"))
+    fed(pipe, bytes(90))
+    pipe.close_reader()  # perhaps in a finaliser, so nothing is sent by it
+    assert (taken, told) == ([], ["closed"])
+    pipe.tell_taken()
+    assert taken == [90]
+    fed(pipe, bytes(60), bytes(60))
+    assert taken == [90, 210]
+
+
+def test_who_takes_the_rest_wakes_who_feeds_and_keeps_it() -> None:
+    pipe = fed(BoundedPipe(10), bytes(10))
+    with Task(pipe.feed, b"x" * 10) as feeding:
+        blocked(feeding)
+        pipe.take_the_rest()
+        feeding.result()
+    pipe.feed_eof()
+    assert pipe.read_all() == bytes(10) + b"x" * 10
+
+
 def test_the_end_wakes_who_feeds() -> None:
     pipe = fed(BoundedPipe(10), b"0123456789")
     with Task(pipe.feed, b"late") as feeding:

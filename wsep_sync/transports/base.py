@@ -35,7 +35,7 @@ class Transport(ABC):
     """
 
     #: The additions that the other end named while the connection was made, if this is a client's:
-    #: see :data:`~wsep_sync.messages.FEATURES`.
+    #: what a first message may ask for; see :data:`~wsep_sync.messages.FEATURES`.
     peer_features: frozenset[str] = frozenset()
 
     @property
