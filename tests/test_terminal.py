@@ -379,6 +379,12 @@ def test_lines_that_were_overwritten_at_another_width(engine, columns) -> None:
     assert shown.cells[1][0][1] != "default"
 
 
+def test_an_unfinished_character_does_not_move_what_was_saved(engine, judge) -> None:
+    full = b"a" * (COLUMNS - 1)
+    before = full + b"b\x1b7\r\n" + full + b"c" + b"\r\n" * (ROWS - 2) + full + b"d\xe2\x94"
+    check(engine, judge, before)
+
+
 @pytest.mark.parametrize("before", ["\x1b[?1049h\x1b[H", "\x1b[?7l"], ids=["alternate", "no-wrap"])
 @pytest.mark.parametrize(
     ("lines", "widths", "after", "plain"),

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyghostty
 
 from .replay import CLEAR, RESET_PEN, quiet_partial, reset_bytes
-from .sequences import LONGEST_OSC, SET_LAST, SGR, osc_bytes, widths, without_c1, without_controls
+from .sequences import (
+    LONGEST_OSC,
+    SET_LAST,
+    SGR,
+    osc_bytes,
+    split_character,
+    widths,
+    without_c1,
+    without_controls,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +75,7 @@ class Emulator:
     def __init__(self, rows: int, columns: int) -> None:
         self._rows, self._columns = rows, columns
         self._links = False  # whether there may be any
+        self._held = b""  # the beginning of a character
         self._halves = False  # whether wide characters may have been cut in two
         self._ffi = ffi = pyghostty.ffi
         self._lib = pyghostty.lib
@@ -98,6 +108,8 @@ class Emulator:
     def feed(self, data: bytes) -> None:
         """Take output of a program."""
         self._links = self._links or b"\x1b]8;" in data
+        # To what came after an unfinished character, Ghostty would print a replacement first.
+        data, self._held = split_character(self._held + data)
         self._lib.ghostty_terminal_vt_write(self._handle, data, len(data))
 
     def close(self) -> None:
@@ -138,7 +150,7 @@ class Emulator:
         last.append(b"\x1b=" if self._mode(66) else b"")
         last += [self._cursor_style(), *self._texts()]
         last += [b"\x1b[?%dh" % n for n in SET_LAST if self._mode(n)]
-        last.append(quiet_partial(self._continuation()))
+        last.append(quiet_partial(self._continuation() + self._held))
         return b"".join([*parts, *self._saved(dump.margins), *last])
 
     def _in_alt(self) -> bool:
@@ -361,6 +373,7 @@ class Emulator:
         Ghostty tells neither, but restores the one and pops the other: both are gone then, and the
         scrollback.
         """
+        self._held = b""
         self.feed(b"\x18\x1b[3J")
         flags = []
         for _ in range(16):
