@@ -904,10 +904,8 @@ def test_dropping_one_that_runs() -> None:
         with pytest.warns(ResourceWarning) as warned:
             children.clear()
         assert [str(w.message) for w in warned] == 2 * ["<cat> was not closed"]
-        with pytest.warns(ResourceWarning, match="is still running"):
-            del warned  # which has kept them
+        del warned  # which has kept them
         gone(*pids)
-        subprocess.run(["true"], check=True)  # which reaps the local one
 
 
 def test_dropping_one_that_has_ended(ours: Start) -> None:

@@ -559,7 +559,8 @@ def text_has_streams_of_text(face: Face, tmp: Path) -> Any:
         ["true"], stdin=PIPE, stdout=PIPE, stderr=PIPE, encoding="latin-1", errors="ignore"
     ) as process:
         streams = process.stdin, process.stdout, process.stderr
-        return [(type(s), s.encoding, s.errors, s.line_buffering) for s in streams]
+        assert all(isinstance(s, io.TextIOWrapper) for s in streams)
+        return [(s.encoding, s.errors, s.line_buffering) for s in streams]
 
 
 @case

@@ -592,7 +592,7 @@ def test_programs_with_odd_names(host: Host, tmp_path: Path, name: str) -> None:
 
 
 def test_a_program_and_a_variable_that_cannot_be_told_apart(host: Host) -> None:
-    with host.connect() as execer, pytest.raises(StartError, match="A-B=c"):
+    with host.connect() as execer, pytest.raises(StartError, match="A-B"):
         execer.start(Command("a=b", env=["A-B=c"]))
 
 

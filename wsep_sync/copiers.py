@@ -22,7 +22,7 @@ from .errors import WsepError
 from .lazy import importing
 from .messages import MAX_BODY
 from .process import Process, is_running
-from .streams import close_quietly, wait_a_while
+from .streams import Reader, close_quietly, wait_a_while
 from .threads import start_thread
 from .wakeup import READ, WRITE, Wakeup, wait_for
 
@@ -365,7 +365,7 @@ class Feeder(_Job):
         return True
 
 
-class WatchedReader(io.BufferedReader):
+class WatchedReader(Reader):
     """What lies under a text file, and knows whether that has read anything: it reads ahead."""
 
     touched = False

@@ -26,6 +26,7 @@ import pexpect
 from pexpect.spawnbase import SpawnBase
 
 from .dial import dial
+from .dropped import Hold, later
 from .errors import ExitError, ExitMissing, OutputUnread, WsepError
 from .lazy import importing
 from .local import LocalExecer
@@ -52,6 +53,13 @@ _CHUNK = 1 << 16
 # The characters that a new terminal has for them (POSIX leaves it open; every system has these).
 _INTERRUPT = b"\x03"
 _END_OF_FILE = b"\x04"
+
+# The commands of those that are there. So no cycle of garbage has a command in it: its descriptors
+# would be closed before it is.
+_spawned: set[Process] = set()
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_spawned.clear)  # they are the parent's
 
 
 class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
@@ -187,18 +195,34 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             env=_environment(env),
             working_dir=os.fspath(cwd) if cwd is not None else "",
         )
-        # From then on, without echo, nothing is echoed, however soon it is sent.
-        self.process = Prelude(echo=echo).start(
-            started, functools.partial(_start, execer=execer, url=url)
-        )
+        self._hold = Hold()
+        try:
+            # From then on, without echo, nothing is echoed, however soon it is sent.
+            self.process = Prelude(echo=echo).start(
+                started, functools.partial(_start, execer=execer, url=url)
+            )
+        except BaseException:
+            self._hold.release()
+            raise
         self.pid = self.process.pid
         self.terminated = False
         self.closed = False
+        _spawned.add(self.process)
 
     def __del__(self) -> None:
-        if not getattr(self, "closed", True) and not self.terminated:
-            warnings.warn(f"{self.name} was not closed", ResourceWarning, stacklevel=2, source=self)
-            self.process.abandon()
+        process = getattr(self, "process", None)
+        if process in _spawned:
+            if not (self.closed or self.terminated):
+                warnings.warn(
+                    f"{self.name} was not closed", ResourceWarning, stacklevel=2, source=self
+                )
+                later(process.close)
+            self._forget()
+
+    def _forget(self) -> None:
+        """The finalizer has nothing to do any more."""
+        _spawned.discard(self.process)
+        self._hold.release()
 
     def __enter__(self) -> spawn:
         return self
@@ -620,6 +644,7 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         self.exitstatus = code if signal is None else None
         self.signalstatus = signal
         self.terminated = True
+        self._forget()
         return True
 
     def isalive(self) -> bool:
@@ -715,6 +740,7 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         with contextlib.suppress(WsepError):
             self._reap(0)
         self.closed = True
+        self._forget()
         self._close_files()
 
     def _close_files(self) -> None:

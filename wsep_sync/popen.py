@@ -65,7 +65,7 @@ from .local import LocalExecer, MergedCommand
 from .messages import FEATURE_CLOSE_OUTPUT, FEATURE_ENDED, Command
 from .prelude import Prelude
 from .process import CLOSE_GRACE, Execer, Process, ended
-from .streams import PipeReader, close_quietly, wait_a_while
+from .streams import PipeReader, Reader, TextFile, Writer, close_quietly, wait_a_while
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, StrOrBytesPath
@@ -482,10 +482,10 @@ class Popen(Generic[AnyStr]):
         # A file of our own, as in _attach_output.
         raw = process.stdin.detach()
         size = self._bufsize if self._bufsize > 1 else io.DEFAULT_BUFFER_SIZE
-        binary: Any = raw if self._bufsize == 0 else io.BufferedWriter(raw, size)
+        binary: Any = raw if self._bufsize == 0 else Writer(raw, size)
         if not self._text:
             return cast("IO[Any]", binary)
-        return io.TextIOWrapper(
+        return TextFile(
             binary,
             self._encoding,
             self._errors,
@@ -515,8 +515,8 @@ class Popen(Generic[AnyStr]):
             return cast("IO[Any]", raw)
         size = self._bufsize if self._bufsize > 1 else _READ_BUFFER
         if self._text:
-            return io.TextIOWrapper(WatchedReader(raw, size), self._encoding, self._errors)
-        return io.BufferedReader(raw, size)
+            return TextFile(WatchedReader(raw, size), self._encoding, self._errors)
+        return Reader(raw, size)
 
     @property
     def process(self) -> Process:

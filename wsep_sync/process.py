@@ -30,6 +30,10 @@ class Process(ABC):
 
     Used as a context manager, the process is closed at the end of the block.
 
+    A file that is dropped without ``close()`` is closed some time soon, but what was written to it
+    and not flushed is lost: the garbage collector, which may run in the midst of anything, waits
+    for no command and no connection.
+
     Attributes:
         pid: The command's process id, on the machine where it runs.
         stdin: The command's input. Closing it is the end of the file to the command; on a
@@ -145,14 +149,6 @@ class Process(ABC):
         with contextlib.suppress(OSError, ValueError):  # no signals, or none on Windows
             self.send_signal(getattr(signals, "SIGHUP", 1))
         self.close()
-
-    def abandon(self) -> None:  # noqa: B027 - most have nothing to do
-        """End the command some time soon, because nobody refers to it any more.
-
-        For finalizers, which run wherever the garbage collector does, and at the interpreter's end:
-        this starts no thread, waits for nothing and takes no lock. Here it does nothing: a
-        process whose descriptors are closed with it has hung up.
-        """
 
     def __enter__(self) -> Process:
         return self

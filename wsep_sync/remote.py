@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from . import process, streams
+from .dropped import Hold
 from .errors import (
     ExitError,
     ExitMissing,
@@ -329,7 +330,7 @@ def _receive_pid(transport: Transport) -> Pid:
             raise ProtocolError(f"{type(message).__name__} came before the pid")
 
 
-class RemoteInput(io.RawIOBase):
+class RemoteInput(streams.RawFile):
     """The raw, writable end of a remote command's input.
 
     It does not refer to its process, so that no cycle keeps a connection's descriptors until the
@@ -473,6 +474,13 @@ class RemoteInput(io.RawIOBase):
         finally:
             super().close()
 
+    def _drop(self) -> None:
+        if self._fd >= 0 or self._ended:  # then there is nothing to send
+            with contextlib.suppress(OSError):
+                self.close()
+        else:
+            super()._drop()
+
 
 def _output_pipe(
     transport: Transport, name: str, limit: int, slack: int, features: frozenset[str]
@@ -538,28 +546,36 @@ class RemoteProcess(Process):
         # Set when nothing more will come.
         self._done = threading.Event()
         self._told_closed: set[str] = set()  # by the receiver, of the server
-        self._abandoned = False
         if credit and not told_window:
             # The handshake did not name it. What comes until the server has this may be more than
             # the window.
             with contextlib.suppress(TransportClosed):  # as the receiver is about to see
                 transport.send(Taken(window=output_limit).encode())
+        self._hold = Hold()  # for its files, until nothing more will come
         # Receives until the exit status or the end of the connection, which close() brings about.
         # A daemon, so that a script that forgot a process can end.
-        self._receiver = start_thread(
-            self._receive, name=f"wsep-receive-{self.pid}", died=self._receiver_died
-        )
+        try:
+            self._receiver = start_thread(
+                self._receive, name=f"wsep-receive-{self.pid}", died=self._receiver_died
+            )
+        except RuntimeError:
+            self._hold.release()
+            raise
         _processes.add(self)
 
     def _receive(self) -> None:
+        try:
+            self._receive_all()
+        finally:
+            self._hold.release()
+
+    def _receive_all(self) -> None:
         code, reason = 1000, "normal closure"
         lost = None
         try:
             self._receive_until_exit()
         except TransportClosed as closed:
             lost = str(closed)
-        except TimeoutError:
-            lost = "the process was dropped"
         except ProtocolError as error:
             code, reason = error.close_code, str(error)
             lost = f"the server sent nonsense: {error}"
@@ -567,6 +583,7 @@ class RemoteProcess(Process):
         self._transport.close(code, reason)
 
     def _receiver_died(self, error: Exception) -> None:
+        self._hold.release()
         self._tell_end(f"internal error: {type(error).__name__}")
         self._transport.abort()
         self._transport.close()
@@ -594,10 +611,8 @@ class RemoteProcess(Process):
             try:
                 message = decode_server_message(self._transport.receive())
             except TimeoutError:
-                # abandon() woke this, or an output was closed. Whoever closes it may be a
-                # finaliser: so it is here that the server is told.
-                if self._abandoned:
-                    raise
+                # An output was closed. First the deadline goes: of one that is closed from now on,
+                # there is another.
                 self._transport.set_deadline(None)
                 self._tell_closed()
                 continue
@@ -696,11 +711,6 @@ class RemoteProcess(Process):
             # Or else output that nobody reads would hide that.
             self._out.take_the_rest()
             self._err.take_the_rest()
-
-    def abandon(self) -> None:
-        # The thread that receives wakes, and hangs up.
-        self._abandoned = True
-        self._transport.set_deadline(0)
 
     def _leave_to_parent(self) -> None:
         """Have no command any more, in a process that was forked: its thread is not there."""

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import logging
 import threading
 import time
@@ -460,7 +459,7 @@ class Session:
         # more the other.
         process.stderr.close()
         raw = process.stdout.detach()
-        process.stdout = io.BufferedReader(raw, 1)
+        process.stdout = streams.Reader(raw, 1)
         ready = getattr(raw, "ready", None)  # see streams.RawOutput
         late = 0
         with raw, self._output_errors():
@@ -1047,7 +1046,7 @@ class _Client(Process):
             process.kill()
 
 
-class _ClientOutput(io.RawIOBase):
+class _ClientOutput(streams.RawFile):
     """The raw, readable end of a client's queue."""
 
     mode = "rb"
@@ -1074,8 +1073,11 @@ class _ClientOutput(io.RawIOBase):
         self._client = None
         super().close()
 
+    def _drop(self) -> None:
+        self.close()
 
-class _ClientInput(io.RawIOBase):
+
+class _ClientInput(streams.RawFile):
     """The raw, writable end of a session's terminal, for one client.
 
     Closing it sends the terminal's end-of-file character, as the command's own stdin would; but
@@ -1124,3 +1126,8 @@ class _ClientInput(io.RawIOBase):
                     client._session._write(client, None)
         finally:
             super().close()
+
+    def _drop(self) -> None:
+        # Sends nothing: a client is dropped when it has left.
+        self._client = None
+        super().close()

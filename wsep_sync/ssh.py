@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import known_hosts, process, ssh_launch, streams
+from .dropped import Hold
 from .errors import (
     ConnectError,
     ExitError,
@@ -717,7 +718,7 @@ def _send(channel: Any, data: bytes | memoryview) -> None:
         view = view[sent:]
 
 
-class SSHInput(io.RawIOBase):
+class SSHInput(streams.RawFile):
     """The raw, writable end of the input of a command on an SSH host.
 
     Args:
@@ -825,6 +826,15 @@ class SSHInput(io.RawIOBase):
         finally:
             super().close()
 
+    def _drop(self) -> None:
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                self.close()
+        elif self._status.known.is_set():
+            super().close()
+        else:
+            super()._drop()
+
 
 class SSHProcess(Process):
     """A command on an SSH host. Made by :class:`SSHExecer`."""
@@ -870,9 +880,24 @@ class SSHProcess(Process):
         self._start_reader(self._read_out, "out")
 
     def _start_reader(self, read: Callable[..., None], name: str, *args: object) -> None:
-        self._readers.append(
-            start_thread(read, *args, name=f"wsep-ssh-{name}-{self.pid}", died=self._reader_died)
-        )
+        hold = Hold()  # for the files, until nothing more will come
+
+        def run() -> None:
+            try:
+                read(*args)
+            finally:
+                hold.release()
+
+        def died(error: Exception) -> None:
+            hold.release()
+            self._reader_died(error)
+
+        try:
+            thread = start_thread(run, name=f"wsep-ssh-{name}-{self.pid}", died=died)
+        except RuntimeError:
+            hold.release()
+            raise
+        self._readers.append(thread)
 
     def _reader_died(self, error: Exception) -> None:
         self._status.set(None, f"internal error: {type(error).__name__}")

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
+from .dropped import later
 from .errors import WsepError, copy_error
 from .threads import start_thread
 from .wakeup import READ, WRITE, Pollable, Wakeup, a_while, wait_for
@@ -39,8 +40,12 @@ __all__ = [
     "DescriptorReader",
     "DescriptorWriter",
     "PipeReader",
+    "RawFile",
     "RawInput",
     "RawOutput",
+    "Reader",
+    "TextFile",
+    "Writer",
     "buffered_reader",
     "buffered_writer",
     "close_quietly",
@@ -101,7 +106,61 @@ class RawInput(Protocol):
         """Whether nobody reads it any more, as far as that is known."""
 
 
-class _Descriptor(io.RawIOBase):
+class RawFile(io.RawIOBase):
+    """What all raw files have in common: how they end when they are dropped without ``close``.
+
+    The io module's finalizer would call ``close``, which may flush, send, wait or lock.
+    """
+
+    _dropped = False
+
+    def drop(self) -> None:
+        """End the file for a finalizer: start no thread, wait for nothing, take no lock.
+
+        Harmless to call again, and after ``close``.
+        """
+        if not self._dropped and not self.closed:
+            self._dropped = True
+            self._drop()
+
+    def _drop(self) -> None:
+        later(self.close)
+
+    def __del__(self) -> None:
+        self.drop()
+
+
+# Those below replace the io module's finalizers, which flush first: into a pipe that may be full.
+
+
+class Reader(io.BufferedReader):
+    """A buffered reader; dropped, it drops its raw file."""
+
+    def __del__(self) -> None:
+        _drop_raw(self)
+
+
+class Writer(io.BufferedWriter):
+    """A buffered writer; dropped, it drops its raw file, and what was not flushed is lost."""
+
+    def __del__(self) -> None:
+        _drop_raw(self)
+
+
+class TextFile(io.TextIOWrapper):
+    """A text file over one of the two; dropped, it drops that, and what was not flushed is lost."""
+
+    def __del__(self) -> None:
+        pass  # its buffer goes with it
+
+
+def _drop_raw(file: io.BufferedReader | io.BufferedWriter) -> None:
+    raw: Any = file.raw  # None when it was detached
+    if isinstance(raw, RawFile):
+        raw.drop()
+
+
+class _Descriptor(RawFile):
     """What reading and writing a pipe or a terminal have in common.
 
     The descriptor is non-blocking, so that no call can be stuck in the kernel where closing the
@@ -115,11 +174,11 @@ class _Descriptor(io.RawIOBase):
     """
 
     def __init__(self, descriptor: int, stop: Wakeup, terminal: bool) -> None:
+        os.set_blocking(descriptor, False)
         self._fd = descriptor
         self._stop = stop
         self._terminal = terminal
         self._given = False  # to somebody by fileno(), who may want calls not to block
-        os.set_blocking(descriptor, False)
 
     def fileno(self) -> int:
         """Return the descriptor, for ``select`` or as another program's stdio.
@@ -148,7 +207,12 @@ class _Descriptor(io.RawIOBase):
                 super().close()
             finally:
                 fd, self._fd = self._fd, -1
-                os.close(fd)
+                if fd >= 0:
+                    os.close(fd)
+
+    def _drop(self) -> None:
+        with contextlib.suppress(OSError):
+            _Descriptor.close(self)
 
     def _check_open(self) -> None:
         if self.closed:
@@ -284,6 +348,7 @@ class DescriptorWriter(_Descriptor):
     ) -> None:
         super().__init__(descriptor, stop, last is not None)
         self._last = last
+        self._owner = os.getpid()
 
     def writable(self) -> bool:
         return True
@@ -354,6 +419,13 @@ class DescriptorWriter(_Descriptor):
             finally:
                 super().close()
 
+    def _drop(self) -> None:
+        # In a process that was forked, the terminal is the parent's.
+        if self._last is not None and self._fd >= 0 and self._owner == os.getpid():
+            with contextlib.suppress(OSError):  # a terminal that takes no more does without
+                os.write(self._fd, self._last())  # non-blocking, as ever
+        super()._drop()
+
 
 def write_to(descriptor: int, data: memoryview) -> int | None:
     """Write to a descriptor; ``None`` if that would block and somebody made it non-blocking."""
@@ -387,8 +459,7 @@ class BoundedPipe:
         taken: Called by whoever reads, after each quarter of the limit (256 KiB at most), with how
             many bytes have been read since the beginning. Whoever feeds no more than the limit
             beyond that never blocks.
-        closed: Called, once, when nobody reads any more; perhaps in a finaliser, so it must not
-            wait, nor take a lock that is not re-entrant. What was dropped by then is not told:
+        closed: Called, once, when nobody reads any more. What was dropped by then is not told:
             see :meth:`tell_taken`.
     """
 
@@ -401,8 +472,8 @@ class BoundedPipe:
     ) -> None:
         self.limit = limit
         self._most = limit + slack
-        # One lock guards everything below; the two conditions share it. Re-entrant, for a file
-        # that is collected while its own thread is in here closes this pipe.
+        # One lock guards everything below; the two conditions share it. Re-entrant, for the handler
+        # of a signal may close this pipe while its own thread is in here.
         self._lock = threading.RLock()
         self._readable = threading.Condition(self._lock)
         self._writable = threading.Condition(self._lock)
@@ -543,6 +614,11 @@ class BoundedPipe:
         if closed is not None:
             closed()
 
+    def drop_reader(self) -> None:
+        """Do the same some time soon; for finalizers, as it takes no lock."""
+        if not (self._reader_gone or self._ended):
+            later(self.close_reader)
+
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Block until there is something or the end; return how many bytes were stored."""
         view = memoryview(buffer).cast("B")
@@ -641,7 +717,7 @@ class BoundedPipe:
             return time.monotonic() - self._full_since
 
 
-class PipeReader(io.RawIOBase):
+class PipeReader(RawFile):
     """The raw, readable end of a :class:`BoundedPipe`."""
 
     mode = "rb"
@@ -726,6 +802,14 @@ class PipeReader(io.RawIOBase):
             # Another program may have a copy of it and read on: the thread goes on for that.
             os.close(self._fd)
 
+    def _drop(self) -> None:
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                self.close()
+        else:
+            super().close()
+            self._pipe.drop_reader()
+
     def _check_open(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file")
@@ -746,12 +830,15 @@ def _copy_to_descriptor(pipe: BoundedPipe, file: io.FileIO) -> None:
         file.close()
 
 
-class _Sink(io.RawIOBase):
+class _Sink(RawFile):
     def writable(self) -> bool:
         return True
 
+    def _drop(self) -> None:
+        pass
 
-class _NoWriter(io.BufferedWriter):
+
+class _NoWriter(Writer):
     """The standard input of a command that has none."""
 
     def write(self, _data: ReadableBuffer, /) -> NoReturn:
@@ -759,11 +846,11 @@ class _NoWriter(io.BufferedWriter):
 
 
 def buffered_reader(raw: io.RawIOBase) -> io.BufferedReader:
-    return io.BufferedReader(raw, _READ_BUFFER)
+    return Reader(raw, _READ_BUFFER)
 
 
 def buffered_writer(raw: io.RawIOBase) -> io.BufferedWriter:
-    return io.BufferedWriter(raw)
+    return Writer(raw)
 
 
 def empty_reader() -> io.BufferedReader:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConnectError
+from ..streams import RawFile, Reader
 from .client import Target, target
 from .console import complain, one_line
 from .signals import Signals
 
 if TYPE_CHECKING:
+    import io
+
     from ..transports.websocket_client import Handshake
 
 __all__ = ["kill", "sessions"]
@@ -75,7 +77,7 @@ def _request(
         return signals.wait_for_call(lambda: _http(server, method, path, session_id))
 
 
-class _Socket(io.RawIOBase):
+class _Socket(RawFile):
     """A connection as http.client sees it, with one deadline and a bound for all that it reads."""
 
     def __init__(self, handshake: Handshake) -> None:
@@ -85,7 +87,7 @@ class _Socket(io.RawIOBase):
         self._handshake.send(data)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Socket(self._handshake))
+        return Reader(_Socket(self._handshake))
 
     def readable(self) -> bool:
         return True
@@ -94,6 +96,9 @@ class _Socket(io.RawIOBase):
         data = self._handshake.recv(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+    def _drop(self) -> None:
+        pass  # the connection is not this file's
 
 
 def _http(server: Target, method: str, path: str, session_id: str) -> tuple[int, str]:
