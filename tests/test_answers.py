@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wsep_sync.terminals import Recording
-from wsep_sync.terminals.answers import QueryFilter, asks, replies
+from wsep_sync.terminals.answers import QueryFilter, asks, replies, unfinished
 
 # What terminals answer: xterm's ctlseqs, and what kitty, iTerm2 and others have added.
 QUERIES = [
@@ -112,7 +112,7 @@ def test_who_is_not_asked_gets_no_query(query: bytes) -> None:
         passed = QueryFilter()
         got = passed.feed(b"one" + query[:cut]) + passed.feed(query[cut:] + b"two")
         assert got == (b"one\xef\xbf\xbdtwo" if encoded else b"onetwo")
-        assert not passed.holds
+        assert not passed.held
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=name)
@@ -121,7 +121,7 @@ def test_who_is_not_asked_gets_all_else(other: bytes) -> None:
         passed = QueryFilter()
         got = passed.feed(b"one" + other[:cut]) + passed.feed(other[cut:] + b"two")
         assert got == b"one" + other + b"two"
-        assert not passed.holds
+        assert not passed.held
 
 
 def test_a_picture_is_shown_and_not_reported() -> None:
@@ -156,7 +156,7 @@ def test_nothing_else_is_changed_wherever_it_is_cut(parts: list[bytes], sizes: l
         got += passed.feed(whole[at : at + size])
         at, turn = at + size, turn + 1
     assert got == b"".join(part for part in parts if part not in QUERIES)
-    assert not passed.holds
+    assert not passed.held
 
 
 @given(st.lists(st.sampled_from(QUERIES + OTHERS), max_size=10).map(b"".join), st.integers(0, 99))
@@ -166,7 +166,7 @@ def test_it_may_begin_anywhere(whole: bytes, cut: int) -> None:
     recording.feed(whole[:cut])
     late, early = QueryFilter(recording.snapshot()), QueryFilter()
     early.feed(whole[:cut])
-    assert late.holds == early.holds
+    assert late.held == early.held
     assert late.feed(whole[cut:]) == early.feed(whole[cut:])
 
 
@@ -231,3 +231,15 @@ def test_of_a_flood_of_queries_only_the_first_are_answered(query: bytes) -> None
     flood = answered(query * 20_000)
     assert one * 4 <= flood
     assert len(flood) <= 64 * len(one)
+
+
+@pytest.mark.parametrize("query", [q for q in QUERIES if asks(q)], ids=name)
+def test_a_query_that_came_in_pieces(query: bytes) -> None:
+    before = b"text\x1b[5n\x1b[31m" + b"x" * 100
+    for cut in range(1, len(query)):
+        first = before + query[:cut]
+        assert unfinished(first) == query[:cut]
+        assert asks(unfinished(first) + query[cut:])
+        assert unfinished(unfinished(query[:1]) + query[1:cut]) == query[:cut]
+    assert unfinished(before + query) == unfinished(before) == b""
+    assert len(unfinished(b"\x1b[" + b"0" * 10000)) < 100

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -150,8 +152,9 @@ ASKER = (
     sys.executable,
     "-c",
     """
-import os, select, tty
+import os, select, signal, tty
 tty.setraw(0)
+signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"c"))
 os.write(1, b"ready")
 while True:
     keys = os.read(0, 1)
@@ -255,6 +258,64 @@ def test_nobody_sees_half_of_a_query(sessions: Hub, halves: str) -> None:
     assert b"halfgot 7a." in got.replace(b"\x1b]0;\x1b\\", b"")
     assert one.until(b"got 7a.", start) == b"cgot 7a."
     asked(two, one)
+
+
+@pytest.mark.parametrize("others", ["one", "two", "one that watches"])
+def test_who_stays_is_asked_all_that_who_left_was_half_asked(sessions: Hub, others: str) -> None:
+    one = sessions.attach("x", *ASKER)
+    one.until(b"ready")
+    (info,) = sessions.server.sessions()
+    with watched(sessions.server) as url:
+        if others == "one that watches":
+            watcher = sessions.attach("x", url=url)
+            watcher.until(b"ready")
+        two = sessions.attach("x")
+        two.until(b"ready")
+        three = sessions.attach("x") if others == "two" else None
+        if three is not None:
+            three.until(b"ready")
+        one.type(b"h")
+        one.until(b"half\x1b[")
+        two.until(b"half")
+        one.leave()
+        sessions.left(but=1 if others == "one" else 2)
+        os.kill(info.pid, signal.SIGUSR1)
+        two.until(b"half\x1b[c")
+        if three is not None:
+            three.type(b"q")
+            three.until(b"halfasked nobody.")
+        two.type(b"z")
+        # The server says nothing.
+        got = two.until(b"got 7a.")
+        assert got.count(b"got ") == 1
+        asked(two)
+        if others == "one that watches":
+            watcher.leave()
+
+
+@pytest.mark.parametrize("stays", ["nobody", "one that watches"])
+def test_a_query_is_answered_when_who_was_half_asked_has_left(stays: str) -> None:
+    live = Session(session("x", *ASKER), LocalExecer())
+    with contextlib.ExitStack() as stack:
+        stack.callback(live.close)
+        client = Client(live.attach())
+        client.until(b"ready")
+        if stays == "one that watches":
+            watcher = Client(live.attach(options=WATCHING))
+            stack.callback(watcher.leave)
+            watcher.until(b"ready")
+        client.type(b"h")
+        client.until(b"half\x1b[")
+        client.leave()
+        before = live.info().last_activity
+        os.kill(live.info().pid, signal.SIGUSR1)
+        eventually(lambda: live.info().last_activity > before, "the other half")
+        client = Client(live.attach())
+        stack.callback(client.leave)
+        got = client.until(b"got 32.c")
+        answer = b"".join(b"got %02x." % byte for byte in b"\x1b[?62;22")
+        assert got.count(b"got ") == len(answer) / len(b"got 00.")
+        assert answer in got
 
 
 def test_a_client_that_fell_behind_is_asked_and_then_answers() -> None:

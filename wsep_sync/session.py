@@ -39,7 +39,7 @@ from .log import log, log_event
 from .messages import Command, Resize
 from .process import Execer, Process
 from .terminals import Recording, Snapshot, hold, prepare, redraw, replay
-from .terminals.answers import QueryFilter, asks, replies
+from .terminals.answers import QueryFilter, asks, replies, unfinished
 from .threads import start_thread
 
 if TYPE_CHECKING:
@@ -196,6 +196,7 @@ class Session:
         # the output's thread alone, without the lock.
         self._filter: QueryFilter | None = None
         self._held_back = 0  # how many of the last bytes of what is recorded it holds back
+        self._question = b""  # the beginning of one, at the end of the output; for its thread alone
         self._typed = 0  # how often anybody has
         self._timeout = (options or Options()).session_timeout
         self._created = time.time()
@@ -331,7 +332,7 @@ class Session:
         else:
             if self._filter is None and self._recording is not None:
                 self._filter = QueryFilter(self._recording.snapshot())
-                self._held_back = self._filter.holds
+                self._held_back = len(self._filter.held)
             client.raw = False
         self._clients[client] = None
         self._active = time.time()
@@ -340,17 +341,24 @@ class Session:
     def _choose_asked(self) -> None:
         """Let the one who typed last, or else came first, have all of the output.
 
-        Only between sequences, lest anybody get one half of a query. Requires holding the lock.
+        Between sequences, lest anybody get one half of a query; or when the one who had the first
+        half has left, and somebody else gets it before the second. Requires holding the lock.
         """
         assert self._lock.locked()
-        if self._held_back:
+        able = [client for client in self._clients if not client.read_only]
+        if self._held_back and any(client.raw for client in able):
             return
+        held = self._filter.held if self._filter is not None and self._held_back else b""
         if len(self._clients) < 2:
             self._filter = None
-        able = [client for client in self._clients if not client.read_only]
         asked = max(able, key=lambda client: client.typed, default=None)
         for client in self._clients:
-            client.raw = self._filter is None or client is asked
+            raw = self._filter is None or client is asked
+            if held and client.raw:
+                raw = True  # one who watches, and has had it
+            elif held and raw and self._recording is not None:
+                client.put(held, self._recording.alt_generation)
+            client.raw = raw
 
     def _set_state(self, state: State) -> None:
         """Move forward; requires holding the lock."""
@@ -484,11 +492,19 @@ class Session:
                 raise
 
     def _distribute(self, recording: Recording, data: bytes) -> None:
-        while not self._distribute_once(recording, data):
+        question = self._question + data
+        self._question = unfinished(question)
+        while not self._distribute_once(recording, data, question):
             pass
 
-    def _distribute_once(self, recording: Recording, data: bytes) -> bool:
-        """Return whether it was done, and not in vain: somebody may just have come or left."""
+    def _distribute_once(self, recording: Recording, data: bytes, question: bytes) -> bool:
+        """Return whether it was done, and not in vain: somebody may just have come or left.
+
+        Args:
+            recording: What is fed.
+            data: The output.
+            question: The same, with what may have become a question by it.
+        """
         with self._lock:
             if self._filter is not None:
                 self._choose_asked()
@@ -498,19 +514,19 @@ class Session:
         with self._lock:
             if self._filter is not query_filter:
                 return False  # there is none any more, or a new one, which has seen nothing of this
-            self._held_back = 0 if self._filter is None else self._filter.holds
+            self._held_back = 0 if self._filter is None else len(self._filter.held)
             recording.feed(data)
             self._active = time.time()
             asked = False
             for client in self._clients:
                 live = client.put(data if client.raw else filtered, recording.alt_generation)
                 asked = asked or (live and client.raw and not client.read_only)
-            if asked or not asks(data) or not self._answers():
+            if asked or not asks(question) or not self._answers():
                 return True
             snapshot = recording.snapshot()
         # No terminal that may answer will see these bytes: a redraw, which is all that is sent
         # later, has no questions in it. And the program may wait for the answer.
-        answers = replies(snapshot, data)
+        answers = replies(snapshot, question)
         with self._lock:
             start = bool(answers) and self._answers() and self._put_input(answers)
         if start:

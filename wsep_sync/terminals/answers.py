@@ -13,9 +13,13 @@ from .cursor import cursor_after
 from .recording import Snapshot
 from .sequences import C0, C0_BYTES, NOT_EXECUTED
 
-__all__ = ["QueryFilter", "asks", "replies"]
+__all__ = ["QueryFilter", "asks", "replies", "unfinished"]
 
 _QUERIES = re.compile(rb"\x1b(?:Z|\[(?:(>)?0*c|(\??)0*([56])n))")
+_UNFINISHED = re.compile(rb"\x1b(?:\[[>?]?0*[56]?)?\Z")
+
+# How many bytes of what may become one of these are remembered. None is written with that many.
+_LONGEST_UNFINISHED = 64
 
 # How many queries in one piece of output are answered, and how many of those for the cursor's
 # position, each of which takes a millisecond or more to find. A program that asks more does not
@@ -29,12 +33,19 @@ def asks(data: bytes) -> bool:
     return b"\x1b" in data and _QUERIES.search(data) is not None
 
 
+def unfinished(data: bytes) -> bytes:
+    """Return the end of output that may be the beginning of what :func:`asks` looks for. Quick."""
+    last = data.rfind(b"\x1b", max(len(data) - _LONGEST_UNFINISHED, 0))
+    return data[last:] if last >= 0 and _UNFINISHED.match(data, last) else b""
+
+
 def replies(snapshot: Snapshot, data: bytes) -> bytes:
     """Return what a terminal answers to the queries in `data`, the last that was recorded.
 
     For a program that runs with no client attached and would wait for ever: primary and
-    secondary device attributes, operating status, and the cursor's position. A query that is
-    cut in two by the bounds of `data` is not seen; of very many, only the first are answered.
+    secondary device attributes, operating status, and the cursor's position. To see a query that
+    came in two pieces, what was :func:`unfinished` has to be there again before the second. Of very
+    many, only the first are answered.
     """
     out = []
     positions = 0
@@ -118,9 +129,9 @@ class QueryFilter:
         self._held = held if len(held) <= _LONGEST_QUERY else b""
 
     @property
-    def holds(self) -> int:
-        """How many of the last bytes it was fed are held back: others have had them."""
-        return len(self._held)
+    def held(self) -> bytes:
+        """The last bytes it was fed, if they are held back: others have had them."""
+        return self._held
 
     def feed(self, data: bytes) -> bytes:
         """Take the next output, cut anywhere; return what is to be passed on."""
