@@ -196,6 +196,7 @@ def test_only_the_client_that_typed_last_is_asked(sessions: Hub) -> None:
     one.process.stdin.raw.write(b"a")
     one.until(b"<" + DA1 + b">", starts[0])
     two.until(b"<>", starts[1])
+    three.until(b"<>", starts[2])
     # ... then whoever typed.
     asked(two, one, three)
     asked(three, one, two)
