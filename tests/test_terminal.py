@@ -379,6 +379,22 @@ def test_lines_that_were_overwritten_at_another_width(engine, columns) -> None:
     assert shown.cells[1][0][1] != "default"
 
 
+def test_a_link_does_not_make_a_row_longer() -> None:
+    # Found by generated output: a row that was wrapped, and ends before the last column.
+    terminal, again = Emulated(200, 2), Emulated(7, 80)
+    terminal.feed(
+        b"c\x1b(01004hhello worldhe"
+        b"llo worl\xa7\x91\xa8\xe2\xf0\x9f\x91\xa7\x91\xa8\x91\xa9\x91\xa7"
+        b"\x91\xa8\x91\xa9\x91\xa7\x91\xa8\x91\xa9\x91\xa7\x91\xa8\x91\xa9\x91\xa7\x91\xa8\x91\xa9"
+        b"\x91\xa7\x91\xa8\x91\xa9\x91\xa7\x91\xa8\x91\xa9\x91\xa7\xf0\x9f\x91\xa8\x91\xa9(0"
+        b"\x1b8\x1b]8;;t\x07\x89"
+    )
+    terminal.resize(7, 80)
+    redraw = terminal.redraw()
+    again.feed(redraw)
+    assert again.redraw() == redraw
+
+
 def test_an_unfinished_character_does_not_move_what_was_saved(engine, judge) -> None:
     full = b"a" * (COLUMNS - 1)
     before = full + b"b\x1b7\r\n" + full + b"c" + b"\r\n" * (ROWS - 2) + full + b"d\xe2\x94"

@@ -15,7 +15,6 @@ from .replay import CLEAR, RESET_PEN, quiet_partial, reset_bytes
 from .sequences import (
     LONGEST_OSC,
     SET_LAST,
-    SGR,
     osc_bytes,
     split_character,
     widths,
@@ -43,6 +42,8 @@ _PREFIX = re.compile(
 )
 # A style that shows on a blank.
 _BLEEDS = re.compile(rb"\x1b\[(?:4(?:m|:|8[;:])|[79]m|21m|53m)")
+# Attributes, and links.
+_LOOKS = re.compile(rb"\x1b\[[\d;:]*m|\x1b\]8;[^\x1b]*\x1b\\")
 _TOKENS = re.compile("\x1b\\[[0-9;:]*m|.", re.DOTALL)
 _MODE = re.compile(rb"\x1b\[(\??)(\d+)([hl])")
 _MARGINS = re.compile(rb"\x1b\[(\d+);(\d+)([rs])")
@@ -353,7 +354,7 @@ class Emulator:
     def _wraps(self, y: int, row: bytes) -> bool:
         """Whether a row is full and goes on in the next one."""
         # One less where a wide character didn't fit any more.
-        if sum(widths(SGR.sub(b"", row))) < self._columns - 1:
+        if sum(widths(_LOOKS.sub(b"", row))) < self._columns - 1:
             return False
         ffi, lib = self._ffi, self._lib
         grid_row, flag = ffi.new("GhosttyRow *"), ffi.new("bool *")
