@@ -9,6 +9,7 @@ import io
 import json
 import os
 import queue
+import select
 import signal
 import socket
 import subprocess
@@ -233,6 +234,30 @@ def test_a_status_that_lies_is_missing(kind: str, fields: str) -> None:
             process.stdout.read1()
 
 
+@pytest.mark.parametrize("end", ["kill", "close", "hang_up"])
+def test_a_server_that_takes_nothing_holds_nobody_up(end: str) -> None:
+    over = threading.Event()
+
+    def serve(transport: Transport) -> None:
+        transport.receive()
+        transport.send(Pid(1, ("signal",)).encode())
+        assert over.wait(SECONDS)
+
+    command = Command("any", stdin=True)
+    with scripted(serve) as url, connect(url) as execer, execer.start(command) as process:
+        sock = process._transport._stream.socket
+        with Task(process.stdin.raw.write, bytes(1 << 25)) as writing:
+            eventually(lambda: not select.select([], [sock], [], 0)[1], "nothing to be taken")
+            for name in (end, "close"):
+                with Task(getattr(process, name)) as ending:
+                    ending.result()
+            with pytest.raises(BrokenPipeError):
+                writing.result()
+        with pytest.raises(ExitMissing):
+            process.wait(SECONDS)
+        over.set()
+
+
 def test_a_status_that_contradicts_the_one_before_is_no_good_end() -> None:
     def script(transport: Transport) -> None:
         transport.send(Ended(ExitCode(3, "exit status 3")).encode())
@@ -240,10 +265,12 @@ def test_a_status_that_contradicts_the_one_before_is_no_good_end() -> None:
         drained(transport)
 
     with against(script) as process:
-        with pytest.raises(ExitError, match="exit status 3"):
+        with contextlib.suppress(ExitError, ExitMissing):  # as far as it is known
             process.wait(SECONDS)
         with pytest.raises(ExitMissing, match="nonsense"):
             process.stdout.read()
+        with pytest.raises(ExitMissing, match="two"):
+            process.wait(SECONDS)
 
 
 # The end, ahead of the output

@@ -5,6 +5,7 @@ What a client of the package makes of them stands in test_remote.py and in the c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -319,4 +320,23 @@ def test_a_little_at_a_time_through_a_tiny_window() -> None:
     ):
         assert process.stdout.read() == b"0123456789"
         assert err.result() == b"abc"
+        process.wait(SECONDS)
+
+
+@pytest.mark.thorough
+def test_a_terminal_loses_nothing_that_is_long_on_its_way() -> None:
+    # The end overtakes what waits in each of the servers, and is told the last of them.
+    size = 3_150_000  # as much as waits there
+    command = sh(f"stty raw; head -c {size} /dev/zero", tty=True)
+    with (
+        listening() as last,
+        listening(lambda: connect(last.url)) as third,
+        listening(lambda: connect(third.url)) as second,
+        listening(lambda: connect(second.url)) as first,
+        connect(first.url) as execer,
+        execer.start(command) as process,
+    ):
+        with contextlib.suppress(TimeoutError):
+            process.wait(1)  # it fills what there is on the way, and may have ended
+        assert sum(map(len, iter(lambda: process.stdout.read1(1 << 16), b""))) == size
         process.wait(SECONDS)

@@ -59,7 +59,7 @@ from .messages import (
 )
 from .process import SIGKILL, Execer, Process
 from .threads import start_thread
-from .transports.base import POLICY_VIOLATION, Transport
+from .transports.base import CLOSE_TIMEOUT, POLICY_VIOLATION, Transport
 from .wakeup import READ, WRITE, Wakeup, check_timeout, wait_for
 
 if TYPE_CHECKING:
@@ -635,6 +635,7 @@ class RemoteProcess(Process):
 
     def _set_status(self, status: ExitCode) -> None:
         if self._exit not in (None, status):
+            self._missing = ExitMissing("no exit status: the server has told two")
             raise ProtocolError("exit_code message: another status than the one of ended")
         if not status.exit_code and status.error:
             # The reference says so of a server further on that it has lost.
@@ -668,6 +669,21 @@ class RemoteProcess(Process):
             with contextlib.suppress(TransportClosed):
                 self._transport.send(message)
 
+    def _send_last(self, signal: int) -> None:
+        """Send a signal that is to end the command.
+
+        Where the other end takes nothing, another thread may be stuck in sending. After some
+        seconds the connection is cut, which ends the command as well.
+        """
+        if not self._ended.is_set():
+            with contextlib.suppress(TransportClosed):
+                self._transport.send(Signal(signal).encode(), timeout=CLOSE_TIMEOUT)
+
+    def hang_up(self) -> None:
+        if FEATURE_SIGNAL in self.features:
+            self._send_last(getattr(signals, "SIGHUP", 1))
+        self.close()
+
     def wait(self, timeout: float | None = None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ended.is_set():
@@ -692,8 +708,8 @@ class RemoteProcess(Process):
         self._err.feed_eof()
         if not self._ended.is_set() and FEATURE_SIGNAL in self.features and not self._session:
             if self._tty:
-                self.send_signal(getattr(signals, "SIGHUP", 1))
-            self.send_signal(signals.SIGTERM)
+                self._send_last(getattr(signals, "SIGHUP", 1))
+            self._send_last(signals.SIGTERM)
             if not self._ended.wait(process.CLOSE_GRACE):
                 self.kill()
                 self._ended.wait(1.0)
@@ -705,7 +721,7 @@ class RemoteProcess(Process):
 
     def kill(self) -> None:
         if FEATURE_SIGNAL in self.features:
-            self.send_signal(SIGKILL)
+            self._send_last(SIGKILL)
         else:
             self._transport.abort()
             # Or else output that nobody reads would hide that.

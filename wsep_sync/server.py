@@ -56,7 +56,7 @@ from .messages import (
 from .metrics import Metrics, failure_reason
 from .process import SIGKILL, Execer, Process
 from .session import LATE_LIMIT, Options, Session, SessionInfo, State, nothing_to_watch
-from .streams import TELL_EVERY, close_quietly
+from .streams import TELL_EVERY, DescriptorReader, close_quietly
 from .threads import start_thread
 from .transports.base import CLOSE_TIMEOUT, POLICY_VIOLATION, Buffer, Transport
 
@@ -569,6 +569,7 @@ class _Connection:
         ready: Callable[[float], bool] = getattr(raw, "ready", lambda _: False)
         set_capacity: Callable[[int], None] = getattr(raw, "set_capacity", lambda _: None)
         buffer = small = memoryview(bytearray(_IDLE_BUFFER))
+        local_terminal = self._is_terminal() and isinstance(raw, DescriptorReader)
         late = 0
         try:
             while room := self._room(output):
@@ -577,8 +578,10 @@ class _Connection:
                     break
                 if output.closed:
                     continue  # of a terminal: the command goes on, and shows it to nobody
-                if self._ended and self._is_terminal():
-                    # Whoever the command left in the background may go on writing for ever.
+                if self._ended and local_terminal:
+                    # Whoever the command left in the background may go on writing for ever. What
+                    # comes through a server further on is bounded there, and may be long on its
+                    # way: the end has overtaken it.
                     late += count
                     if late > LATE_LIMIT:
                         break

@@ -469,6 +469,8 @@ class Session:
         raw = process.stdout.detach()
         process.stdout = streams.Reader(raw, 1)
         ready = getattr(raw, "ready", None)  # see streams.RawOutput
+        # What comes through a server further on is bounded there, and the end overtakes it.
+        local = isinstance(raw, streams.DescriptorReader)
         late = 0
         with raw, self._output_errors():
             # Waited for first, for a read that blocks would keep its buffer all the while.
@@ -476,7 +478,7 @@ class Session:
                 data = raw.read(_READ_SIZE)
                 if not data:
                     break
-                if self._ended:
+                if self._ended and local:
                     late += len(data)
                 self._distribute(recording, data)
 

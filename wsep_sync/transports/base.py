@@ -48,11 +48,15 @@ class Transport(ABC):
         return ""
 
     @abstractmethod
-    def send(self, *parts: Buffer) -> None:
+    def send(self, *parts: Buffer, timeout: float | None = None) -> None:
         """Send one binary message: the parts, joined.
 
         Blocks while the peer does not read, for ever if need be. Messages of several threads do
         not mix. The parts may be reused on return.
+
+        Args:
+            parts: The message, in pieces.
+            timeout: Seconds; then the connection is cut, as part of a message may be on its way.
 
         Raises:
             TransportClosed: The connection is closed, or broke, or the peer is gone.

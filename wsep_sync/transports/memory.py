@@ -46,12 +46,14 @@ class MemoryTransport(Transport):
         self._deadline: float | None = None
         self._late = 0  # messages that were received past it
 
-    def send(self, *parts: Buffer) -> None:
+    def send(self, *parts: Buffer, timeout: float | None = None) -> None:
         message = b"".join(parts)
         peer = self._peer
         with self._changed:
-            while self._send_error is None and len(peer._inbox) >= _QUEUE:
-                self._changed.wait()
+            if not self._changed.wait_for(
+                lambda: self._send_error is not None or len(peer._inbox) < _QUEUE, timeout
+            ):
+                self._cut()
             if self._send_error is not None:
                 raise copy_error(self._send_error)
             peer._inbox.append(message)
@@ -95,10 +97,13 @@ class MemoryTransport(Transport):
 
     def abort(self) -> None:
         with self._changed:
-            if self._receive_error is None:
-                error = TransportClosed(1006, "the connection was cut")
-                self._peer._end(error, drop=False)
-                self._end(error, drop=True)
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._receive_error is None:
+            error = TransportClosed(1006, "the connection was cut")
+            self._peer._end(error, drop=False)
+            self._end(error, drop=True)
 
     def _end(self, error: TransportClosed, drop: bool) -> None:
         """End this side's sending and receiving; requires holding the lock."""

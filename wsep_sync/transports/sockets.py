@@ -437,10 +437,10 @@ class SocketTransport(Transport):
         """Return the frame of a binary message, in pieces to be sent in one go."""
         return frame(BINARY, *parts, masked=self._client)
 
-    def send(self, *parts: Buffer) -> None:
+    def send(self, *parts: Buffer, timeout: float | None = None) -> None:
         if self._close_sent or self._ended is not None:
             raise self._closed_error()
-        self._stream.send(*self._message_frame(parts))
+        self._stream.send(*self._message_frame(parts), timeout=timeout)
 
     def send_stream(self, header: bytes, data: memoryview) -> None:
         if self._close_sent or self._ended is not None:
