@@ -401,6 +401,54 @@ def test_an_unfinished_character_does_not_move_what_was_saved(engine, judge) -> 
     check(engine, judge, before)
 
 
+# Of each line, what is gone from the screen, if that is certain; with no more columns than 40.
+REWRITTEN = [
+    ("name\r\x1b[20Cvalue", ""),
+    ("Password for root:\r\x1b[18C", ""),
+    ("long text\rab", ""),
+    ("long text\rab\x1b[1K", ""),
+    ("long text\r\x1b[10Gab", ""),
+    ("long text\r\tab", ""),
+    ("one\ntwo\rab", ""),
+    ("日本語\rabc", ""),
+    ("\x1b[4hlong text\rlonger text", ""),
+    # docker pull
+    ("layer a: x\r\nlayer b: x\r\n\x1b[2A\x1b[2K\rlayer a: done\r\x1b[2B", ""),
+    ("b: x\r\n\x1b[1A\x1b[2K\rb: done\r\x1b[1B", ""),
+    ("one\r\ntwo\r\nold\rnew\x1b[2A\r\n12\r3", ""),
+    ("one\r\x1b[Btwo\rthree", ""),
+    ("one\r\x1b7two\r\x1b8three", ""),
+    # zsh
+    ("%" + " " * 39 + "\r \r\r\x1b[0m\x1b[27m\x1b[24m\x1b[J$ ls", "%  "),
+    ("x" * 40 + "\rab\x1b[K", "x"),
+    ("\x1b[1mlong\r\x1b[2K\x1b[mab", "long"),
+    ("long\rab\x1b[K\rxyz", "long"),
+    ("one\r\x1b[3Clong\rab\x1b[K\rxyz", "ab"),
+    ("\x1b[31mlong\r\x1b[?25lgone", "long"),
+    ("日本語\r漢字漢字", "日本語"),
+]
+
+
+@pytest.mark.parametrize(("printed", "gone"), REWRITTEN)
+@pytest.mark.parametrize("columns", [45, 60])
+def test_what_stays_of_a_line_at_another_width(printed, gone, columns) -> None:
+    terminal = Replayed(10, 40)
+    printed = b"$ \r\n" + printed.encode()
+    terminal.feed(printed)
+    terminal.resize(10, columns)
+    redraw = terminal.redraw()
+    shown = JUDGES["pyte"](LEFT_OVER + redraw, 10, columns)
+    assert_same(shown, JUDGES["pyte"](printed, 10, columns))
+    assert not gone or gone.encode() not in redraw
+
+
+def test_what_wraps_hides_nothing_at_another_width() -> None:
+    terminal = Replayed(10, 40)
+    terminal.feed(b"\r\n" + b"x" * 45 + b"\r" + b"y" * 45)
+    terminal.resize(10, 45)
+    assert b"x" * 45 in terminal.redraw()
+
+
 @pytest.mark.parametrize("before", ["\x1b[?1049h\x1b[H", "\x1b[?7l"], ids=["alternate", "no-wrap"])
 @pytest.mark.parametrize(
     ("lines", "widths", "after", "plain"),

@@ -6,6 +6,7 @@ What would be answered, or acted upon, is left out of it. It needs the standard 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import deque
 
 from .cursor import cursor_after
@@ -24,6 +25,7 @@ from .sequences import (
     split_character,
     split_partial,
     to_number,
+    widths,
     without_c1,
 )
 
@@ -51,8 +53,16 @@ _SIXEL = re.compile(rb"\x1bP[\d;]*q[\x00-\x06\x08-\x17\x19\x1c-\x7e]*\x1b\\")
 # U+009A for DECID, U+009B for CSI and so on. Without its first byte such a character is an error.
 _ENCODED_C1 = re.compile(rb"(?<!\xc2)\xc2+(?=[\x90\x98\x9a\x9b\x9d-\x9f])")
 
-# All sequences but those that move the cursor or erase.
-_SETTINGS = re.compile(rb"\x1b(?!\[[0-9;:]*[ABCDHJKGdXP@LM])" + SEQUENCE_BODY)
+# The beginning of what stands between two returns of the cursor, as far as that stays in its row
+# and all of it is known: text, attributes, a few modes, titles and links, and erasing to the end.
+_ERASES = re.compile(rb"\x1b\[(?:[02]?K|0?J)")
+_FLAT = re.compile(
+    rb"[^\x00-\x1f\x7f]*(?:(?:\x07|\x1b\[[\d;:]*m|\x1b\[\?(?:1|12|25|2004|2026)[hl]"
+    rb"|\x1b\[(?:[02]?K|0?J)|\x1b\][^\x07\x18\x1a\x1b]*(?:\x07|\x1b\\))[^\x00-\x1f\x7f]*)*"
+)
+_SEQUENCE = re.compile(rb"\x1b" + SEQUENCE_BODY)
+# With these, text does not overwrite (insert mode), or a line does not begin at its first column.
+_ODD_LINES = re.compile(rb"\x1b\[\??(?=[\d;]*h)(?:[\d;]*;)?0*(?:4|69)(?:;[\d;]*)?h")
 
 # The last of these makes all that came before invisible: a full reset, or an erased screen
 # together with its erased scrollback, in the ways in which clear(1), ncurses and shells write it.
@@ -139,8 +149,8 @@ def replay(snapshot: Snapshot) -> bytes:
     Where it can't know, being no emulator:
 
     * After a change of size the normal screen is what the recorded output looks like at the new
-      size, as if it had been that size from the start; but of lines that were overwritten at
-      another width only what was written last is there.
+      size, as if it had been that size from the start; but text that was overwritten at another
+      width, in the same line, is left out where that is certain.
     * The alternate screen starts with the cursor where it is estimated to have been, and is always
       clear (47 would show again what it held when it was last left). If it is lost, it is left
       clear, for the program to paint.
@@ -205,22 +215,66 @@ def _without_overwritten(normal: Screen, columns: int) -> bytes:
     fit any more, leave a line each time.
     """
     starts = [start for start, _, _ in normal.sizes] + [len(normal.data)]
+    if _ODD_LINES.search(normal.data) or normal.start.modes.get(69):
+        return normal.data
     parts = []
     for (start, _, width), end in zip(normal.sizes, starts[1:], strict=True):
         data = normal.data[start:end]
-        if width != columns:
-            data = b"\n".join(map(_last_written, data.split(b"\n")))
+        if width != columns and b"\r" in data:
+            lines = data.split(b"\n")
+            before = [b"", *lines]  # what a line begins after: its first column, or who knows
+            data = b"\n".join(
+                _last_written(line, width, last.endswith(b"\r"))
+                for line, last in zip(lines, before, strict=False)
+            )
         parts.append(data)
     return b"".join(parts)
 
 
-def _last_written(line: bytes) -> bytes:
+def _last_written(line: bytes, columns: int, from_start: bool) -> bytes:
+    """Return a line without the text in it that was overwritten, or erased, for sure.
+
+    Args:
+        line: What stands between two line feeds.
+        columns: The width at which it was written.
+        from_start: It begins in the first column.
+    """
     text = line.rstrip(b"\r")
-    before, back, last = text.rpartition(b"\r")
-    if not back:
+    if b"\r" not in text:
         return line
-    # What it set, colours and modes, stays in force.
-    return b"".join(_SETTINGS.findall(before)) + back + last + line[len(text) :]
+    pieces = text.split(b"\r")
+    kept = []
+    covered = 0  # how many cells, from the first, what comes later in the same row overwrites
+    for index in range(len(pieces) - 1, -1, -1):
+        piece = pieces[index]
+        match = _FLAT.match(piece)
+        flat = piece if match is None else match[0]
+        most, least = _cells(flat)
+        stays = most <= columns  # in its row
+        if len(flat) < len(piece) or not stays:
+            kept.append(piece)
+            covered = 0
+        elif most <= covered and (index or from_start):
+            # What it set, colours and modes, stays in force, and what it erased is gone.
+            kept += [b"".join(_SEQUENCE.findall(piece))] if b"\x1b" in piece else []
+        else:
+            kept.append(piece)
+        covered = max(covered, columns if stays and _ERASES.search(flat) else least)
+    return b"\r".join(reversed(kept)) + line[len(text) :]
+
+
+def _cells(flat: bytes) -> tuple[int, int]:
+    """Return how many columns text takes, at most and at least: terminals differ."""
+    text = _SEQUENCE.sub(b"", flat) if b"\x1b" in flat else flat
+    text = text.replace(b"\x07", b"")
+    if text.isascii():
+        return len(text), len(text)
+    certain = "".join(
+        c
+        for c in text.decode(errors="ignore")
+        if c < "\U0001f000" and unicodedata.category(c) not in ("Mn", "Me", "Mc", "Cf", "Cc")
+    )
+    return sum(widths(text)), sum(widths(certain.encode()))
 
 
 def _without_erased(normal: Screen, columns: int) -> tuple[State, bytes]:
