@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 
@@ -440,6 +441,34 @@ def test_what_stays_of_a_line_at_another_width(printed, gone, columns) -> None:
     shown = JUDGES["pyte"](LEFT_OVER + redraw, 10, columns)
     assert_same(shown, JUDGES["pyte"](printed, 10, columns))
     assert not gone or gone.encode() not in redraw
+
+
+@pytest.mark.parametrize("kind", [b"\x1b", b"\x1b=", b"\x1b[6n\x1b[c", b"\x1b]8;;http://x\x1b\\"])
+def test_what_comes_very_often_is_looked_at_once(kind, monkeypatch) -> None:
+    looked = []
+    replay_module = importlib.import_module("wsep_sync.terminals.replay")
+    look = replay_module._filter_sequence
+    monkeypatch.setattr(
+        replay_module, "_filter_sequence", lambda raw: looked.append(raw) or look(raw)
+    )
+    terminal = Replayed(ROWS, COLUMNS)
+    terminal.feed(b"a" + kind * 10_000 + b"[1mb")
+    terminal.redraw()
+    assert 0 < len(looked) < 10
+
+
+def test_many_esc_are_as_good_as_two() -> None:
+    redraws = []
+    for count in range(1, 6):
+        terminal = Replayed(ROWS, COLUMNS)
+        more = b"\x1b" * count
+        terminal.feed(
+            b"one" + more + b"[31mtwo\x1b]8;;http://x" + more + b"\\three" + more + b"[mend"
+        )
+        redraws.append(terminal.redraw())
+    # One ends the link's string, two have aborted it: it is shown, or left out.
+    assert redraws[0] != redraws[1]
+    assert redraws[1:] == [redraws[1]] * 4
 
 
 def test_what_wraps_hides_nothing_at_another_width() -> None:

@@ -60,6 +60,7 @@ _FLAT = re.compile(
     rb"[^\x00-\x1f\x7f]*(?:(?:\x07|\x1b\[[\d;:]*m|\x1b\[\?(?:1|12|25|2004|2026)[hl]"
     rb"|\x1b\[(?:[02]?K|0?J)|\x1b\][^\x07\x18\x1a\x1b]*(?:\x07|\x1b\\))[^\x00-\x1f\x7f]*)*"
 )
+_MANY_ESC = re.compile(rb"\x1b{3,}")
 _SEQUENCE = re.compile(rb"\x1b" + SEQUENCE_BODY)
 # With these, text does not overwrite (insert mode), or a line does not begin at its first column.
 _ODD_LINES = re.compile(rb"\x1b\[\??(?=[\d;]*h)(?:[\d;]*;)?0*(?:4|69)(?:;[\d;]*)?h")
@@ -106,12 +107,23 @@ def _without_effects(data: bytes) -> bytes:
     `data` begins and ends outside of any sequence. Sequences that were aborted are left out too:
     their remains and those of what follows must not become a sequence together.
     """
-    data = SPECIAL.sub(_filter_sequence, data)
+    if b"\x1b\x1b\x1b" in data:
+        # The first may end a string, and the last begins something.
+        data = _MANY_ESC.sub(b"\x1b\x1b", data)
+    filtered: dict[bytes, bytes] = {}  # there may be very many, and mostly of few kinds
+
+    def once(match: re.Match[bytes]) -> bytes:
+        raw: bytes = match[0]
+        kept = filtered.get(raw)
+        if kept is None:
+            kept = filtered[raw] = _filter_sequence(raw)
+        return kept
+
+    data = SPECIAL.sub(once, data)
     return _ENCODED_C1.sub(b"", data.translate(None, b"\x05\x07"))
 
 
-def _filter_sequence(match: re.Match[bytes]) -> bytes:
-    raw: bytes = match[0]
+def _filter_sequence(raw: bytes) -> bytes:
     introducer = raw[1:].lstrip(C0_BYTES)[:1]
     if introducer == b"]":
         if raw[-1:] in b"\x18\x1a":
