@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Task, blocked, gone, listening, scripted
+from helpers import SECONDS, Task, blocked, gone, listening, scripted
 
 import wsep_sync
 from wsep_sync import DEVNULL, PIPE, ExitError, ExitMissing, LocalExecer, Popen, spawn
@@ -209,3 +211,53 @@ def test_starting_a_command(kind: str) -> None:
                 wsep_sync.run(["true"], url=url)
         finally:
             ended.set()
+
+
+# In a process of its own: a command whose start was interrupted may be left, as by subprocess.
+STRANGERS = """
+import os, signal, threading, time
+from wsep_sync import run
+
+class Ours(Exception): pass
+
+def interrupt(*_):
+    raise Ours
+
+def open_and_read():
+    while not over.is_set():
+        try:
+            opened = [os.open("/dev/zero", os.O_RDONLY) for _ in range(6)]
+            for descriptor in opened:
+                os.read(descriptor, 1)
+                os.close(descriptor)
+        except OSError as error:
+            print("stranger:", error)
+
+over = threading.Event()
+threading.Thread(target=open_and_read).start()
+signal.signal(signal.SIGALRM, interrupt)
+for attempt in range(100):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005 + attempt % 20 * 0.0005)
+        run(["sleep", "0.02"])
+        time.sleep(1)
+    except Ours:
+        pass
+over.set()
+"""
+
+
+@pytest.mark.thorough
+def test_what_a_handler_raises_closes_nothing_of_others() -> None:
+    # Descriptors that were closed twice were another thread's by the second time.
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGERS],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=SECONDS,
+        check=False,
+    )
+    # Python itself may complain of a thread whose start was interrupted.
+    assert b"stranger" not in done.stdout
+    assert done.returncode == 0

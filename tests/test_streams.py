@@ -27,6 +27,7 @@ from wsep_sync.streams import (
     BoundedPipe,
     DescriptorReader,
     DescriptorWriter,
+    Handover,
     PipeReader,
     buffered_reader,
     buffered_writer,
@@ -61,7 +62,7 @@ def pipe_source() -> Iterator[Source]:
 def descriptor_source() -> Iterator[Source]:
     read, write = os.pipe()
     stop = Wakeup()
-    reader = buffered_reader(DescriptorReader(read, stop))
+    reader = buffered_reader(DescriptorReader(Handover(read), stop))
     with os.fdopen(write, "wb", 0) as writer, contextlib.closing(reader):
         yield Source(reader, writer.write, writer.close, stop.set)
 
@@ -71,7 +72,7 @@ def terminal_source() -> Iterator[Source]:
     master, slave = os.openpty()
     os.system(f"stty raw -echo < {os.ttyname(slave)}")
     stop = Wakeup()
-    reader = buffered_reader(DescriptorReader(master, stop, terminal=True))
+    reader = buffered_reader(DescriptorReader(Handover(master), stop, terminal=True))
     with os.fdopen(slave, "wb", 0) as writer, contextlib.closing(reader):
         yield Source(reader, writer.write, writer.close, stop.set)
 
@@ -510,7 +511,7 @@ def test_what_is_fed_is_not_copied() -> None:
 def pipe_writer() -> Iterator[tuple[io.BufferedWriter, Any, Wakeup]]:
     read, write = os.pipe()
     stop = Wakeup()
-    writer = buffered_writer(DescriptorWriter(write, stop))
+    writer = buffered_writer(DescriptorWriter(Handover(write), stop))
     with os.fdopen(read, "rb", 0) as reader:
         try:
             yield writer, reader, stop
@@ -644,8 +645,12 @@ class Terminal:
     def __init__(self) -> None:
         master, self.slave = os.openpty()
         self.stop = Wakeup()
-        self.reader = buffered_reader(DescriptorReader(os.dup(master), self.stop, terminal=True))
-        self.writer = buffered_writer(DescriptorWriter(master, self.stop, last=lambda: b"\4"))
+        self.reader = buffered_reader(
+            DescriptorReader(Handover(os.dup(master)), self.stop, terminal=True)
+        )
+        self.writer = buffered_writer(
+            DescriptorWriter(Handover(master), self.stop, last=lambda: b"\4")
+        )
 
     def leave(self) -> None:
         """Do what the end of all its processes does."""
@@ -783,7 +788,7 @@ from wsep_sync.streams import *
 from wsep_sync.wakeup import Wakeup
 pipe = BoundedPipe()
 reading, writing = os.pipe()
-files = {"memory": PipeReader(pipe), "pipe": DescriptorReader(reading, Wakeup())}
+files = {"memory": PipeReader(pipe), "pipe": DescriptorReader(Handover(reading), Wakeup())}
 with buffered_reader(files[sys.argv[1]]) as file:
     try:
         print("reading", flush=True)
@@ -804,7 +809,7 @@ os.close(writing)
 
 def test_how_much_a_pipe_holds_can_be_asked_for() -> None:
     reading, writing = os.pipe()
-    with contextlib.closing(DescriptorReader(reading, Wakeup())) as reader:
+    with contextlib.closing(DescriptorReader(Handover(reading), Wakeup())) as reader:
         for size in (1 << 18, 1 << 16):
             reader.set_capacity(size)
             assert fcntl.fcntl(reading, fcntl.F_GETPIPE_SZ) == size
@@ -824,7 +829,7 @@ def test_a_ctrl_c_that_does_not_wake_the_main_thread_is_acted_on(kind: str) -> N
     # As is one that comes just before the thread blocks: here another thread takes the signal.
     pipe = BoundedPipe()
     reading, writing = os.pipe()
-    file = PipeReader(pipe) if kind == "memory" else DescriptorReader(reading, Wakeup())
+    file = PipeReader(pipe) if kind == "memory" else DescriptorReader(Handover(reading), Wakeup())
 
     def interrupt() -> None:
         blocked(threading.main_thread())

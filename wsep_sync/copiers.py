@@ -22,7 +22,7 @@ from .errors import WsepError
 from .lazy import importing
 from .messages import MAX_BODY
 from .process import Process, is_running
-from .streams import Reader, close_quietly, wait_a_while
+from .streams import Handover, Reader, close_quietly, wait_a_while
 from .threads import start_thread
 from .wakeup import READ, WRITE, Wakeup, wait_for
 
@@ -115,7 +115,7 @@ class OutputCopier:
 
     Args:
         file: The output, which nobody else reads. Closed at the end.
-        descriptor: Where to; owned, and closed at the end. ``None`` drops everything.
+        descriptor: Where to; taken over, and closed at the end. ``None`` drops everything.
         whole: It is delivered when it has ended, and not before.
 
     Attributes:
@@ -125,12 +125,13 @@ class OutputCopier:
     """
 
     def __init__(
-        self, file: io.BufferedReader, descriptor: int | None, whole: bool = False
+        self, file: io.BufferedReader, descriptor: Handover | None, whole: bool = False
     ) -> None:
         # Kept, too: it would close the raw file when it is collected, and the process with it.
         self._file = file
         self._raw = cast("_RawReader", file.raw)
-        self._descriptor = descriptor
+        self._handover = descriptor
+        self._descriptor: int | None = None  # once the thread has taken it
         self._whole = whole
         self.error: Exception | None = None
         # Guards the two below.
@@ -158,6 +159,8 @@ class OutputCopier:
         self._end()
 
     def _copy(self) -> None:
+        if self._handover is not None:
+            self._descriptor = self._handover.take()
         buffer = memoryview(bytearray(_READ_SIZE))
         try:
             while True:
@@ -187,6 +190,8 @@ class OutputCopier:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+        elif self._handover is not None:
+            self._handover.close()
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -206,7 +211,7 @@ class InputCopier:
     It reads ahead: what the command has not read when it ends is gone from a pipe or terminal.
 
     Args:
-        descriptor: Where from; owned, and closed at the end.
+        descriptor: Where from; taken over, and closed at the end.
         process: The command. It is sent SIGTERM if the descriptor cannot be read: the end of its
             input alone would let it take what it got for the whole.
 
@@ -215,8 +220,9 @@ class InputCopier:
             end.
     """
 
-    def __init__(self, descriptor: int, process: Process) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: Handover, process: Process) -> None:
+        self._handover = descriptor
+        self._descriptor = -1  # until the thread has taken it
         self._process = process
         self.error: OSError | None = None
         self._stop = Wakeup()
@@ -232,6 +238,7 @@ class InputCopier:
 
     def _copy(self) -> None:
         stdin = self._process.stdin
+        self._descriptor = self._handover.take()
         # Asked beforehand: one that has hung up does not know any more that it is a terminal.
         terminal = os.isatty(self._descriptor)
         try:
@@ -257,6 +264,7 @@ class InputCopier:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+        self._handover.close()
         close_quietly(self._process.stdin)
 
     def _is_readable(self) -> bool:

@@ -220,12 +220,12 @@ class LocalProcess(Process):
                 childs.callback(os.close, descriptor)
                 return descriptor
 
-            readers: list[int | None] = []
+            readers: list[streams.Handover | None] = []
             pipes = []  # the command's ends
             if command.stdin:
                 child_stdin, stdin = _pipe(childs, undo)
-                pipes.append(child_stdin)
-            stdio = [child_stdin if command.stdin else null(os.O_RDONLY)]
+                pipes.append(child_stdin.fileno())
+            stdio = [child_stdin.fileno() if command.stdin else null(os.O_RDONLY)]
             for name in ("stdout", "stderr"):
                 if name == "stderr" and isinstance(command, MergedCommand):
                     readers.append(None)
@@ -236,8 +236,8 @@ class LocalProcess(Process):
                 else:
                     reader, writer = _pipe(undo, childs)
                     readers.append(reader)
-                    stdio.append(writer)
-                    pipes.append(writer)
+                    stdio.append(writer.fileno())
+                    pipes.append(writer.fileno())
             if _is_launched(command):
                 if command.uid:
                     # As a terminal is the user's own: to open /dev/stdout, say, is to open the
@@ -270,10 +270,10 @@ class LocalProcess(Process):
         undo.callback(terminal.close)
         try:
             # All that can fail comes before the command: then there is nothing to be ended.
-            for_reading = terminal.duplicate_master()
-            undo.callback(os.close, for_reading)
-            for_writing = terminal.duplicate_master()
-            undo.callback(os.close, for_writing)
+            for_reading = streams.Handover(terminal.duplicate_master())
+            undo.callback(for_reading.close)
+            for_writing = streams.Handover(terminal.duplicate_master())
+            undo.callback(for_writing.close)
             stdio = [terminal.slave] * 3
             if launched:
                 self._child = _launch(stdio, command, environment)
@@ -380,11 +380,12 @@ class LocalProcess(Process):
                 return False
 
     def kill(self) -> None:
-        self.send_signal(signals.SIGKILL)
         with self._lock:
             if self._status is not None:
                 return
+            # Before the signal: somebody else may reap it at once, or the kernel.
             session = _Session(self.pid)
+            self._signal_group(signals.SIGKILL)
         # What was just being forked is there the next time.
         for _ in range(_KILL_ROUNDS):
             if not session.signal(signals.SIGKILL):
@@ -395,14 +396,28 @@ class LocalProcess(Process):
             for stop in self._output_stops:
                 stop.set()
 
-    def close(self) -> None:
-        deadline = time.monotonic() + process.CLOSE_GRACE
+    def hang_up(self) -> None:
         with self._lock:
-            # Whoever has seen the command end may have left something running in its group on
-            # purpose, as a shell does with "&". Otherwise the group goes with it.
-            running = self._status is None
-            session = _Session(self.pid)
-        if running:
+            # As in kill().
+            session = _Session(self.pid) if self._status is None else None
+        with contextlib.suppress(PermissionError):
+            self.send_signal(signals.SIGHUP)
+        self._close(session)
+
+    def close(self) -> None:
+        with self._lock:
+            session = _Session(self.pid) if self._status is None else None
+        self._close(session)
+
+    def _close(self, session: _Session | None) -> None:
+        """End the command's session and release everything.
+
+        Args:
+            session: ``None`` if the command was seen to have ended: what it left running, in its
+                group too, it may have left on purpose, as a shell does with "&".
+        """
+        deadline = time.monotonic() + process.CLOSE_GRACE
+        if session is not None:
             # What has a group of its own, as "set -m" gives each job; the others are signalled
             # together. Those of an interactive shell are told by it, too.
             session.signal(signals.SIGHUP, others=True)
@@ -452,8 +467,11 @@ class _ExitWatch:
     def __init__(self, pid: int) -> None:
         self._fd = -1
         if hasattr(os, "pidfd_open"):  # Linux
-            with contextlib.suppress(OSError):  # an old kernel, or a sandbox, without it
+            try:
                 self._fd = os.pidfd_open(pid)
+            except OSError as error:  # an old kernel, or a sandbox, without it
+                if error.errno is None:  # raised by the handler of a signal
+                    raise
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when the child has ended, or -1."""
@@ -571,11 +589,13 @@ def _signal_process(pid: int, began: int, signal: signals.Signals) -> None:
             signals.pidfd_send_signal(descriptor, signal)
 
 
-def _pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple[int, int]:
-    """Make a pipe whose ends the two stacks close."""
-    reader, writer = os.pipe()
-    readers.callback(os.close, reader)
-    writers.callback(os.close, writer)
+def _pipe(
+    readers: contextlib.ExitStack, writers: contextlib.ExitStack
+) -> tuple[streams.Handover, streams.Handover]:
+    """Make a pipe whose ends the two stacks close, unless somebody takes them over."""
+    reader, writer = map(streams.Handover, os.pipe())
+    readers.callback(reader.close)
+    writers.callback(writer.close)
     return reader, writer
 
 
@@ -647,12 +667,12 @@ def _launch(
                 # Isolated (-I) and without site (-S): Python's own library is all it imports.
                 [
                     *(sys.executable or "", "-I", "-S", local_launch.__file__),
-                    *(str(request_reader), str(answer_writer)),
+                    *(str(request_reader.fileno()), str(answer_writer.fileno())),
                 ],
                 stdin=stdio[0],
                 stdout=stdio[1],
                 stderr=stdio[2],
-                pass_fds=(request_reader, answer_writer),
+                pass_fds=(request_reader.fileno(), answer_writer.fileno()),
                 start_new_session=True,
             )
         except OSError as error:
@@ -664,11 +684,11 @@ def _launch(
             # Broken when the launcher has ended, which the answer tells.
             with (
                 contextlib.suppress(BrokenPipeError),
-                open(request_writer, "wb", closefd=False) as writer,
+                open(request_writer.fileno(), "wb", closefd=False) as writer,
             ):
                 writer.write(marshal.dumps(request))
             sender.close()
-            with open(answer_reader, "rb", closefd=False) as reader:
+            with open(answer_reader.fileno(), "rb", closefd=False) as reader:
                 answer = reader.read()
             if answer != local_launch.READY:
                 raise _launch_failure(answer, command)

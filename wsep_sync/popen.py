@@ -65,7 +65,7 @@ from .local import LocalExecer, MergedCommand
 from .messages import FEATURE_CLOSE_OUTPUT, FEATURE_ENDED, Command
 from .prelude import Prelude
 from .process import CLOSE_GRACE, Execer, Process, ended
-from .streams import PipeReader, Reader, TextFile, Writer, close_quietly, wait_a_while
+from .streams import Handover, PipeReader, Reader, TextFile, Writer, close_quietly, wait_a_while
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, StrOrBytesPath
@@ -408,10 +408,12 @@ class Popen(Generic[AnyStr]):
         local = url is None and (execer is None or isinstance(execer, LocalExecer))
         rows, cols = (size or (_ROWS, _COLS)) if tty else (0, 0)
         with contextlib.ExitStack() as undo:
-            source = _endpoint("stdin", stdin, 0, undo)
-            output = _endpoint("stdout", stdout, 1, undo)
+            ours: dict[int, Handover] = {}  # the descriptors that are ours, by number
+            undo.callback(_close_all, ours)
+            source = _endpoint("stdin", stdin, 0, ours)
+            output = _endpoint("stdout", stdout, 1, ours)
             merge = stderr == STDOUT
-            error_output = DEVNULL if merge else _endpoint("stderr", stderr, 2, undo)
+            error_output = DEVNULL if merge else _endpoint("stderr", stderr, 2, ours)
             # Two pipes would lose the order of what is written to one file.
             shared = output >= 0 and error_output >= 0 and same_open_file(output, error_output)
             # On a terminal they are one anyway; and where nothing is wanted, nothing is merged.
@@ -453,31 +455,29 @@ class Popen(Generic[AnyStr]):
             undo.pop_all()
         self._process = process
         self.pid = process.pid
-        ours = [end for end in (source, output, error_output) if end >= 0]
         try:
-            self.stdin = self._attach_input(source, process)
-            ours = [end for end in ours if end != source]
-            self.stdout = self._attach_output(output, process.stdout, tty)
-            ours = [end for end in ours if end != output]
+            self.stdin = self._attach_input(source, process, ours)
+            self.stdout = self._attach_output(output, process.stdout, tty, ours)
             if merge:
                 close_quietly(process.stderr)  # it has nothing
-                if error_output >= 0:
-                    os.close(error_output)
             else:
-                self.stderr = self._attach_output(error_output, process.stderr, tty)
+                self.stderr = self._attach_output(error_output, process.stderr, tty, ours)
+            if merge and error_output >= 0:
+                ours[error_output].close()
         except BaseException:
             process.close()
             self._process = None  # it was never there
-            for end in ours:
-                os.close(end)
+            _close_all(ours)
             raise
 
-    def _attach_input(self, source: int, process: Process) -> IO[Any] | None:
+    def _attach_input(
+        self, source: int, process: Process, ours: dict[int, Handover]
+    ) -> IO[Any] | None:
         if source == DEVNULL:
             close_quietly(process.stdin)  # which a terminal is told
             return None
         if source != PIPE:
-            self._input = InputCopier(source, process)
+            self._input = InputCopier(ours[source], process)
             return None
         # A file of our own, as in _attach_output.
         raw = process.stdin.detach()
@@ -493,7 +493,9 @@ class Popen(Generic[AnyStr]):
             write_through=True,
         )
 
-    def _attach_output(self, target: int, file: io.BufferedReader, tty: bool) -> IO[Any] | None:
+    def _attach_output(
+        self, target: int, file: io.BufferedReader, tty: bool, ours: dict[int, Handover]
+    ) -> IO[Any] | None:
         if isinstance(file.raw, PipeReader):
             if target == DEVNULL:
                 if not tty:
@@ -505,7 +507,7 @@ class Popen(Generic[AnyStr]):
         if target != PIPE:
             # Where the end is told ahead of the output, that is not all there yet then.
             whole = FEATURE_ENDED in self.process.features
-            descriptor = None if target == DEVNULL else target
+            descriptor = None if target == DEVNULL else ours[target]
             self._outputs.append(OutputCopier(file, descriptor, whole))
             return None
         # A file of our own: when its last user drops it, nobody reads any more, while a process
@@ -845,10 +847,18 @@ def _number(name: str, who: str | int | None, local: bool) -> int:
     return who
 
 
-def _endpoint(name: str, file: File, inherited: int, undo: contextlib.ExitStack) -> int:
+def _close_all(ours: dict[int, Handover]) -> None:
+    for descriptor in ours.values():
+        descriptor.close()
+
+
+def _endpoint(name: str, file: File, inherited: int, ours: dict[int, Handover]) -> int:
     """Return ``PIPE``, ``DEVNULL``, or a descriptor of our own for where a stream goes.
 
     As for a child, the caller may close the file as soon as the command runs.
+
+    Args:
+        ours: Gets the descriptor.
     """
     if file in (PIPE, DEVNULL):
         return file
@@ -864,7 +874,7 @@ def _endpoint(name: str, file: File, inherited: int, undo: contextlib.ExitStack)
     if is_null_device(descriptor):
         os.close(descriptor)
         return DEVNULL
-    undo.callback(os.close, descriptor)
+    ours[descriptor] = Handover(descriptor)
     return descriptor
 
 

@@ -751,7 +751,7 @@ class SSHInput(streams.RawFile):
         if self._fd < 0:
             stop = Wakeup()
             reader, writer = os.pipe()
-            file = streams.DescriptorReader(reader, stop)
+            file = streams.DescriptorReader(streams.Handover(reader), stop)
             try:
                 # A daemon, as the threads that receive are.
                 # Who writes to it gets EPIPE when it dies.

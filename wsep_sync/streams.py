@@ -39,6 +39,7 @@ __all__ = [
     "BoundedPipe",
     "DescriptorReader",
     "DescriptorWriter",
+    "Handover",
     "PipeReader",
     "RawFile",
     "RawInput",
@@ -160,6 +161,34 @@ def _drop_raw(file: io.BufferedReader | io.BufferedWriter) -> None:
         raw.drop()
 
 
+class Handover:
+    """A descriptor on its way to a new owner; whoever takes it first has it, or closes it.
+
+    An exception that a signal's handler raises may come just when a file or a thread has taken a
+    descriptor over, and its maker does not know yet. Were both to close it, the second might close
+    a stranger's, which has got the number meanwhile.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._held = [descriptor]  # whose pop() is one step, for signals and threads alike
+
+    def fileno(self) -> int:
+        return self._held[0]
+
+    def take(self) -> int:
+        """Return the descriptor, which is the caller's from now on.
+
+        Raises:
+            IndexError: It has been taken, or closed.
+        """
+        return self._held.pop()
+
+    def close(self) -> None:
+        """Close it, unless somebody has taken it."""
+        with contextlib.suppress(IndexError):
+            os.close(self._held.pop())
+
+
 class _Descriptor(RawFile):
     """What reading and writing a pipe or a terminal have in common.
 
@@ -168,17 +197,18 @@ class _Descriptor(RawFile):
     a descriptor that another thread reads wakes nobody, and its number may be reused meanwhile.)
 
     Args:
-        descriptor: Owned, and closed by ``close``.
+        descriptor: Taken over, and closed by ``close``.
         stop: Set when the process is closed.
         terminal: It is the master of a terminal.
     """
 
-    def __init__(self, descriptor: int, stop: Wakeup, terminal: bool) -> None:
-        os.set_blocking(descriptor, False)
-        self._fd = descriptor
+    def __init__(self, descriptor: Handover, stop: Wakeup, terminal: bool) -> None:
+        os.set_blocking(descriptor.fileno(), False)
+        self._fd = -1
         self._stop = stop
         self._terminal = terminal
         self._given = False  # to somebody by fileno(), who may want calls not to block
+        self._fd = descriptor.take()
 
     def fileno(self) -> int:
         """Return the descriptor, for ``select`` or as another program's stdio.
@@ -240,7 +270,7 @@ class DescriptorReader(_Descriptor):
 
     def __init__(
         self,
-        descriptor: int,
+        descriptor: Handover,
         stop: Wakeup,
         terminal: bool = False,
         end: Pollable | None = None,
@@ -344,7 +374,7 @@ class DescriptorWriter(_Descriptor):
     mode = "wb"
 
     def __init__(
-        self, descriptor: int, stop: Wakeup, last: Callable[[], bytes] | None = None
+        self, descriptor: Handover, stop: Wakeup, last: Callable[[], bytes] | None = None
     ) -> None:
         super().__init__(descriptor, stop, last is not None)
         self._last = last
