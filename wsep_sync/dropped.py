@@ -27,19 +27,19 @@ class _Worker:
     """The thread that does what finalizers leave. It is there while anybody holds it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the two below
+        self._lock = threading.Lock()  # guards how many hold it, and changes of running
         self._holders = 0
-        self._running = False
+        self.running = False
         # The one queue of the standard library's that a finalizer may put something into. None is
         # for a holder that has let go.
         self.calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
 
     def hold(self) -> None:
         with self._lock:
-            if not self._running:
+            if not self.running:
                 # A daemon, as those whose work it is.
                 start_thread(self._work, name="wsep-dropped", died=self._died)
-                self._running = True
+                self.running = True
             self._holders += 1
 
     def _work(self) -> None:
@@ -48,10 +48,14 @@ class _Worker:
             if call is None:
                 with self._lock:
                     self._holders -= 1
-                    if not self._holders:
-                        self._running = False
-                        return
-                continue
+                    if self._holders:
+                        continue
+                    self.running = False
+                    # What came in between is of nobody who holds this. Nor is it to be kept: it
+                    # refers to connections.
+                    while not self.calls.empty():
+                        self.calls.get()
+                    return
             try:
                 # In a thread of its own, which ends with it: one may have to wait for its peer.
                 start_thread(call, name="wsep-drop", died=_already_logged)
@@ -62,7 +66,7 @@ class _Worker:
 
     def _died(self, _: Exception) -> None:
         with self._lock:
-            self._running = False  # who comes next has another
+            self.running = False  # who comes next has another
 
 
 def _already_logged(_: Exception) -> None:
@@ -99,7 +103,8 @@ def later(call: _Call) -> None:
     Starts nothing, waits for nothing and takes no lock. At the end of the interpreter, and in a
     forked child, nothing is called any more: there, the kernel closes what is open.
     """
-    _worker.calls.put(call)
+    if _worker.running:  # else nobody holds it, and what is dropped has ended in another way
+        _worker.calls.put(call)
 
 
 def _forget_in_child() -> None:
