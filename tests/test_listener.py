@@ -637,6 +637,8 @@ def test_a_websocket_too_many() -> None:
             with pytest.raises(ConnectError, match="too many connections") as caught:
                 connect(listener.url)
             assert caught.value.status == 503
+        # Until they have ended, they count among those without a WebSocket.
+        eventually(lambda: listener.connections == 2, "the end of those that were refused")
         with connected(listener) as sock:
             sock.sendall(HEALTH)
             assert read_all(sock).startswith(b"HTTP/1.1 200 ")
