@@ -9,6 +9,7 @@ in proportion, and keep no more than its bounds.
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import random
 import re
@@ -78,8 +79,9 @@ def run(seed: int, numbers: Sequence[int]) -> int:
     emulated.PATIENCE, emulated._BETWEEN_STARTS = 1.0, 0.0
     try:
         with emulated.hold():
-            emulated.prepare()
-            eventually(lambda: emulated.ask(_EMPTY) is not None, "the helper is ready")
+            if importlib.util.find_spec("pyghostty") is not None:  # else all is replayed
+                emulated.prepare()
+                eventually(lambda: emulated.ask(_EMPTY) is not None, "the helper is ready")
             return run_cases("terminals", seed, numbers, _check, workers=1)
     finally:
         emulated.PATIENCE, emulated._BETWEEN_STARTS = old
