@@ -51,15 +51,13 @@ def test_every_import_within_a_function_is_under_the_lock() -> None:
         ("wsep_sync.transports.websocket_client", "wsep_sync.connect(url).close()"),
         ("wsep_sync.server", "wsep_sync.Server"),
         ("concurrent.futures", "list(wsep_sync.map(['true'], [url]))"),
-        ("paramiko", "wsep_sync.SSHExecer"),
+        ("paramiko", "wsep_sync.ssh._paramiko()"),
     ],
 )
 def test_a_fork_in_the_midst_of_an_import(module: str, use: str) -> None:
-    if module == "paramiko":
-        use = "import contextlib\nwith contextlib.suppress(Exception): wsep_sync.SSHExecer('', 1)"
     script = f"""
         import os, signal, sys, threading, time
-        import wsep_sync, wsep_sync.popen, wsep_sync.remote
+        import wsep_sync, wsep_sync.popen, wsep_sync.remote, wsep_sync.ssh
         url = sys.argv[1]
         begun = threading.Event()
 

@@ -57,7 +57,7 @@ _ENCODED_C1 = re.compile(rb"(?<!\xc2)\xc2+(?=[\x90\x98\x9a\x9b\x9d-\x9f])")
 # and all of it is known: text, attributes, a few modes, titles and links, and erasing to the end.
 _ERASES = re.compile(rb"\x1b\[(?:[02]?K|0?J)")
 _FLAT = re.compile(
-    rb"[^\x00-\x1f\x7f]*(?:(?:\x07|\x1b\[[\d;:]*m|\x1b\[\?(?:1|12|25|2004|2026)[hl]"
+    rb"[^\x00-\x1f\x7f]*(?:(?:\x07+|\x1b\[[\d;:]*m|\x1b\[\?(?:1|12|25|2004|2026)[hl]"
     rb"|\x1b\[(?:[02]?K|0?J)|\x1b\][^\x07\x18\x1a\x1b]*(?:\x07|\x1b\\))[^\x00-\x1f\x7f]*)*"
 )
 _MANY_ESC = re.compile(rb"\x1b{3,}")
