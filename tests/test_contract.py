@@ -567,6 +567,8 @@ def test_what_nobody_reads_does_not_hide_the_end(execer: Execer) -> None:
         assert set(process.stdout.read()) == set(b"y\n")
 
 
+# SSH has one window for both outputs.
+@not_over("ssh")
 def test_an_output_that_nobody_reads_holds_nothing_else_up(execer: Execer) -> None:
     script = "yes & while read x; do echo got $x >&2; done; kill $!; exit 3"
     with execer.start(sh(script, stdin=True)) as process:
