@@ -295,7 +295,7 @@ def test_input_that_has_to_wait_while_there_are_no_more_threads(
     os.mkfifo(tmp_path / "fifo")
     # Until somebody writes to the FIFO, nothing is read from the terminal.
     part = 'read -r line < "$1"; head -c 500000 | wc -c'
-    script = f"stty raw -echo; echo ready; {part}; {part}; exit 3"
+    script = f"stty raw -echo; echo on; read -r line; echo ready; {part}; {part}; exit 3"
     command = session("s", "sh", "-c", script, "sh", str(tmp_path / "fifo"))
 
     def threads() -> int:
@@ -306,6 +306,9 @@ def test_input_that_has_to_wait_while_there_are_no_more_threads(
         connect(url, timeout=SECONDS) as execer,
         execer.start(command) as process,
     ):
+        read_until(process.stdout, b"on\n")
+        # Whoever takes this has started all threads of the connection.
+        process.stdin.raw.write(b"\n")
         read_until(process.stdout, b"ready\n")
         before = threads()
         process.stdin.raw.write(bytes(500_000))

@@ -21,6 +21,8 @@ from helpers import SECONDS, Task, blocked, gone, listening, scripted
 
 import wsep_sync
 from wsep_sync import DEVNULL, PIPE, ExitError, ExitMissing, LocalExecer, Popen, spawn
+from wsep_sync.messages import CloseStdin, ExitCode, Pid, Stdin, decode_client_message
+from wsep_sync.transports.base import Transport
 
 
 class Ours(Exception):
@@ -260,4 +262,59 @@ def test_what_a_handler_raises_closes_nothing_of_others() -> None:
     )
     # Python itself may complain of a thread whose start was interrupted.
     assert b"stranger" not in done.stdout
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_message_is_whole_after_a_handler_has_raised(kind: str) -> None:
+    # It was sent in part when the handler of a signal raised: what is sent next must not be taken
+    # for the rest of it.
+    reads = threading.Event()
+    bodies = []
+
+    def server(transport: Transport) -> None:
+        transport.receive()
+        transport.send(Pid(1).encode())
+        reads.wait(SECONDS)
+        while isinstance(message := decode_client_message(transport.receive()), Stdin):
+            bodies.append(bytes(message.body))
+        assert isinstance(message, CloseStdin)
+        transport.send(ExitCode(0).encode())
+
+    data = bytes(range(251)) * 100_000
+    with (
+        scripted(server) as url,
+        wsep_sync.connect(url) as execer,
+        execer.start(wsep_sync.Command("cat", stdin=True)) as process,
+    ):
+        try:
+            with raised(kind):
+                process.stdin.raw.write(data)
+        finally:
+            reads.set()
+        process.stdin.raw.close()
+        process.wait(SECONDS)
+    assert bodies
+    assert data.startswith(b"".join(bodies))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["TimeoutError", "BrokenPipeError"])
+@pytest.mark.parametrize("place", ["local", "remote"])
+def test_what_a_handler_raises_anywhere_is_raised(place: str, kind: str, url: str) -> None:
+    # One that raises in the first function that a call enters, then in the second, and so on.
+    done = subprocess.run(
+        [
+            *(sys.executable, "-X", "faulthandler"),
+            *(str(Path(__file__).parent / "interrupted.py"), "local" if place == "local" else url),
+            kind,
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=5 * SECONDS,
+        check=False,
+    )
+    assert done.stdout == ""
     assert done.returncode == 0

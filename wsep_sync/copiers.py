@@ -7,7 +7,6 @@ most, a daemon each: what a command does must not keep a script from ending.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
@@ -18,7 +17,7 @@ import threading
 import time
 from typing import IO, Any, Protocol, cast
 
-from .errors import WsepError
+from .errors import WsepError, suppress_system
 from .lazy import importing
 from .messages import MAX_BODY
 from .process import Process, is_running
@@ -84,7 +83,7 @@ def same_open_file(one: int, other: int) -> bool:
     with importing:
         import fcntl
 
-    with contextlib.suppress(OSError):
+    with suppress_system():
         return bool(fcntl.fcntl(one, _F_DUPFD_QUERY, other))
 
     def traits(descriptor: int) -> tuple[int, int]:
@@ -293,7 +292,7 @@ class InputCopier:
     def _fail(self, error: OSError) -> None:
         # Without the traceback, which refers to us.
         self.error = error.with_traceback(None)
-        with contextlib.suppress(OSError, ValueError, WsepError):  # no signals there, or lost
+        with suppress_system(OSError, ValueError, WsepError):  # no signals there, or lost
             self._process.send_signal(signals.SIGTERM)
 
 
@@ -357,7 +356,7 @@ class Feeder(_Job):
         raw = getattr(binary, "raw", binary)
         rest = self._data
         # A command may have had enough before the end of its input.
-        with contextlib.suppress(BrokenPipeError):
+        with suppress_system(BrokenPipeError):
             while True:
                 try:
                     self.file.flush()

@@ -24,10 +24,14 @@ timeout that passed raises the built-in ``TimeoutError``.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno as _errno
 import os
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 __all__ = [
     "ConnectError",
@@ -47,6 +51,7 @@ __all__ = [
     "copy_error",
     "not_allowed",
     "start_error",
+    "suppress_system",
 ]
 
 _Error = TypeVar("_Error", bound=Exception)
@@ -224,3 +229,29 @@ def copy_error(error: _Error) -> _Error:
     """
     # Not type(error)(*error.args): OSError takes the file's name out of its args.
     return copy.copy(error)
+
+
+class suppress_system(contextlib.AbstractContextManager[None, bool]):
+    """Suppress what the system says, as :func:`contextlib.suppress` does, and nobody else.
+
+    The handler of a signal runs in the midst of whatever the main thread does, and may raise an
+    ``OSError``, too: ``TimeoutError`` above all. Those have no ``errno``, and are raised.
+
+    Args:
+        kind: The errors of the system to suppress.
+        others: Further exceptions to suppress, whoever raised them.
+    """
+
+    def __init__(self, kind: type[OSError] = OSError, *others: type[Exception]) -> None:
+        self._kind = kind
+        self._others = others
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, self._kind) and error.errno is not None:
+            return True
+        return isinstance(error, self._others)

@@ -27,7 +27,7 @@ from pexpect.spawnbase import SpawnBase
 
 from .dial import dial
 from .dropped import Hold, later
-from .errors import ExitError, ExitMissing, OutputUnread, WsepError
+from .errors import ExitError, ExitMissing, OutputUnread, WsepError, suppress_system
 from .lazy import importing
 from .local import LocalExecer
 from .messages import Command
@@ -728,7 +728,7 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             return
         if force:
             # A connection that is lost or knows no signals; a command that is not ours any more.
-            with contextlib.suppress(OSError, WsepError, ValueError):
+            with suppress_system(OSError, WsepError, ValueError):
                 self.kill(_number("SIGHUP"))
                 self.kill(_number("SIGCONT"))
             with contextlib.suppress(OutputUnread):

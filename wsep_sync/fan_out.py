@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, AnyStr, Generic, Literal, overload
 
-from .errors import WsepError
+from .errors import WsepError, suppress_system
 from .lazy import importing
 from .popen import DEVNULL, PIPE, CalledProcessError, CompletedProcess, Popen, ending
 from .wakeup import a_while
@@ -228,7 +228,7 @@ class _FanOut:
             self._stopped = True
             running = list(self._running)
         for process in running:
-            with contextlib.suppress(OSError, WsepError):
+            with suppress_system(OSError, WsepError):
                 process.kill()
         for process in running:
             # Somebody whom the command left behind may hold its outputs open.

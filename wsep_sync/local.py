@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from . import local_launch, process, streams
-from .errors import ExitError, StartError, start_error
+from .errors import ExitError, StartError, start_error, suppress_system
 from .messages import (
     FEATURE_CLOSE_OUTPUT,
     FEATURE_DISCARD,
@@ -26,7 +26,7 @@ from .messages import (
     signal_message,
     variables,
 )
-from .process import Execer, Process
+from .process import Awaited, Execer, Process
 from .wakeup import READ, Wakeup, wait_for
 
 if sys.platform != "win32":
@@ -183,7 +183,7 @@ def _translate(error: OSError, command: Command) -> StartError:
     return start_error(error.errno, filename)
 
 
-class LocalProcess(Process):
+class LocalProcess(Awaited):
     """A command on this machine. Made by :class:`LocalExecer`."""
 
     features = frozenset((FEATURE_SIGNAL, FEATURE_CLOSE_OUTPUT, FEATURE_DISCARD))
@@ -319,7 +319,7 @@ class LocalProcess(Process):
             os.killpg(self.pid, signal)
         except ProcessLookupError:
             # setsid(1) is there, but has not made the group yet.
-            with contextlib.suppress(ProcessLookupError):
+            with suppress_system(ProcessLookupError):
                 os.kill(self.pid, signal)
         except PermissionError:
             # macOS: of a group that has nothing but a zombie.
@@ -328,13 +328,13 @@ class LocalProcess(Process):
 
     def _end_with(self, signal: signals.Signals) -> None:
         """Signal the group, and the job that a shell runs in the foreground: another group."""
-        with contextlib.suppress(PermissionError):  # sudo, say: closing its stdio has to do
+        with suppress_system(PermissionError):  # sudo, say: closing its stdio has to do
             self.send_signal(signal)
         with self._lock:
             if self._terminal is not None and not self._closed:
                 group = self._terminal.foreground_group()
                 if group is not None and group != self.pid:
-                    with contextlib.suppress(OSError):
+                    with suppress_system():
                         os.killpg(group, signal)
 
     def _poll(self) -> int | None:
@@ -351,9 +351,7 @@ class LocalProcess(Process):
                 self._watch = None
         return self._status
 
-    def wait(self, timeout: float | None = None) -> None:
-        if not self._wait(timeout):
-            raise TimeoutError(f"the command has not ended within {timeout} seconds")
+    def _check_status(self) -> None:
         status = self._status
         assert status is not None
         if status == _UNKNOWN:
@@ -367,7 +365,7 @@ class LocalProcess(Process):
         if code:
             raise ExitError(code, f"exit status {code}")
 
-    def _wait(self, timeout: float | None) -> bool:
+    def ended(self, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             with self._lock:
@@ -400,7 +398,7 @@ class LocalProcess(Process):
         with self._lock:
             # As in kill().
             session = _Session(self.pid) if self._status is None else None
-        with contextlib.suppress(PermissionError):
+        with suppress_system(PermissionError):
             self.send_signal(signals.SIGHUP)
         self._close(session)
 
@@ -425,15 +423,15 @@ class LocalProcess(Process):
             if self._terminal is not None:
                 self._end_with(signals.SIGHUP)
             self._end_with(signals.SIGTERM)
-            if self._terminal is not None and not self._wait(process.CLOSE_GRACE / 4):
+            if self._terminal is not None and not self.ended(process.CLOSE_GRACE / 4):
                 # bash sleeps through one that comes when it is just about to wait for a key. It
                 # would have to be killed, and could not pass the signal on to its jobs.
                 self._end_with(signals.SIGHUP)
-            if not self._wait(deadline - time.monotonic()):
+            if not self.ended(deadline - time.monotonic()):
                 self._end_with(signals.SIGKILL)
                 # One that cannot even be killed waits for a disk or a file server, or is somebody
                 # else's. Nothing here can wait for that.
-                self._wait(process.CLOSE_GRACE)
+                self.ended(process.CLOSE_GRACE)
             # What the command left in its group and session may still be tidying up. While one of
             # them is there, the kernel gives the number to nobody else.
             pause = 0.005
@@ -464,8 +462,9 @@ class _ExitWatch:
     be polling a number that has become another file's.
     """
 
+    _fd = -1  # for the finalizer, even if its start was interrupted
+
     def __init__(self, pid: int) -> None:
-        self._fd = -1
         if hasattr(os, "pidfd_open"):  # Linux
             try:
                 self._fd = os.pidfd_open(pid)
@@ -516,7 +515,7 @@ class _Session:
         if members is None:
             return False
         if not others:
-            with contextlib.suppress(OSError):
+            with suppress_system():
                 os.killpg(self._leader, signal)
         for pid, stat in members.items():
             if stat.group != self._leader:
@@ -578,7 +577,7 @@ def _stat(pid: int) -> _Stat | None:
 
 def _signal_process(pid: int, began: int, signal: signals.Signals) -> None:
     """Signal a process if it is the one that began then."""
-    with contextlib.suppress(OSError), contextlib.ExitStack() as cleanup:
+    with suppress_system(), contextlib.ExitStack() as cleanup:
         if not hasattr(os, "pidfd_open") or not hasattr(signals, "pidfd_send_signal"):
             os.kill(pid, signal)
             return
@@ -683,7 +682,7 @@ def _launch(
             launchers.close()
             # Broken when the launcher has ended, which the answer tells.
             with (
-                contextlib.suppress(BrokenPipeError),
+                suppress_system(BrokenPipeError),
                 open(request_writer.fileno(), "wb", closefd=False) as writer,
             ):
                 writer.write(marshal.dumps(request))

@@ -11,7 +11,6 @@ signals and reaps, with pauses, a child that belongs to the process's owner.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -21,6 +20,7 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 
+from .errors import suppress_system
 from .streams import hung_up
 
 __all__ = ["LocalTerminal"]
@@ -79,7 +79,7 @@ class LocalTerminal:
 
     def resize(self, rows: int, cols: int) -> None:
         """Set the size; the foreground process group is told by SIGWINCH if it changed."""
-        with contextlib.suppress(OSError):  # EIO: every process has left the terminal
+        with suppress_system():  # EIO: every process has left the terminal
             # struct winsize: rows, columns, and two sizes in pixels that nobody knows here.
             fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
 
@@ -93,7 +93,7 @@ class LocalTerminal:
 
     def foreground_group(self) -> int | None:
         """Return the process group that a typed Ctrl-C would reach, if there is one."""
-        with contextlib.suppress(OSError):
+        with suppress_system():
             group = os.tcgetpgrp(self._master)
             if group > 1:
                 return group
@@ -153,10 +153,11 @@ def find_program(name: str, environment: Mapping[str, str], working_dir: str) ->
     for path in candidates:
         try:
             os.stat(path)
-        except PermissionError:
-            found = errno.EACCES
-            continue
-        except OSError:
+        except OSError as error:
+            if error.errno is None:
+                raise  # none of the system's: that of a signal's handler
+            if error.errno == errno.EACCES:
+                found = errno.EACCES
             continue
         if os.path.isfile(path) and os.access(path, os.X_OK):
             _check_interpreter(path)
@@ -166,11 +167,9 @@ def find_program(name: str, environment: Mapping[str, str], working_dir: str) ->
 
 
 def _check_interpreter(path: str) -> None:
-    try:
-        with open(path, "rb") as program:
-            start = program.read(256)
-    except OSError:
-        return  # executable but not readable: a binary, as far as we care
+    start = b""
+    with suppress_system(), open(path, "rb") as program:  # it may be executable but not readable
+        start = program.read(256)
     if start.startswith(b"#!"):
         words = start[2:].split(b"\n", 1)[0].split()
         if words and not os.path.exists(words[0]):

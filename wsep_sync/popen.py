@@ -59,6 +59,7 @@ from .errors import (
     StartError,
     is_not_allowed,
     start_error,
+    suppress_system,
 )
 from .lazy import importing
 from .local import LocalExecer, MergedCommand
@@ -677,7 +678,7 @@ class Popen(Generic[AnyStr]):
         grace, self._interrupt_grace = self._interrupt_grace, 0.0
         if self._forward_interrupt:
             # A terminal would have sent it to a child; and the alternative is SIGKILL.
-            with contextlib.suppress(OSError, ValueError):
+            with suppress_system(OSError, ValueError):
                 self.process.send_signal(signals.SIGINT)
         if deadline is not None:
             grace = min(grace, deadline - time.monotonic())
@@ -889,7 +890,7 @@ def _start(execer: Execer | None, url: str | None, command: Command) -> Process:
 
 def _break_pipe(process: Process) -> None:
     """Do what a kernel does to a command that writes to a pipe without a reader."""
-    with contextlib.suppress(OSError, ValueError):  # no signals there: what it writes is dropped
+    with suppress_system(OSError, ValueError):  # no signals there: what it writes is dropped
         process.send_signal(signals.SIGPIPE)
 
 

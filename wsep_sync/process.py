@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import signal as signals
 import time
 from abc import ABC, abstractmethod
 from types import TracebackType
 
-from .errors import ExitError, ExitMissing, OutputUnread, WsepError
+from .errors import ExitError, ExitMissing, OutputUnread, WsepError, suppress_system
 from .messages import FEATURE_SIGNAL, Command
 
-__all__ = ["CLOSE_GRACE", "SIGKILL", "Execer", "Process", "ended", "is_running"]
+__all__ = ["CLOSE_GRACE", "SIGKILL", "Awaited", "Execer", "Process", "ended", "is_running"]
 
 #: Its number, which Windows has no name for.
 SIGKILL: int = getattr(signals, "SIGKILL", 9)
@@ -146,7 +145,7 @@ class Process(ABC):
 
     def hang_up(self) -> None:
         """End the command because the one it ran for has gone: SIGHUP, then :meth:`close`."""
-        with contextlib.suppress(OSError, ValueError):  # no signals, or none on Windows
+        with suppress_system(OSError, ValueError):  # no signals, or none on Windows
             self.send_signal(getattr(signals, "SIGHUP", 1))
         self.close()
 
@@ -162,6 +161,30 @@ class Process(ABC):
         self.close()
 
 
+class Awaited(Process):
+    """A process that waits in two steps, of which the first says by its value how it went.
+
+    For those of this package. Whoever writes one of their own need not know of it.
+    """
+
+    def wait(self, timeout: float | None = None) -> None:
+        if not self.ended(timeout):
+            raise TimeoutError(f"the command has not ended within {timeout} seconds")
+        self._check_status()
+
+    @abstractmethod
+    def ended(self, timeout: float | None) -> bool:
+        """Block until the command has ended; False if it has not in time.
+
+        Raises:
+            OutputUnread: As :meth:`wait`.
+        """
+
+    @abstractmethod
+    def _check_status(self) -> None:
+        """Raise what :meth:`wait` raises of a command that has ended."""
+
+
 def ended(process: Process, timeout: float | None) -> bool:
     """Block until a command has ended; False if it has not in time.
 
@@ -172,6 +195,8 @@ def ended(process: Process, timeout: float | None) -> bool:
     Raises:
         OutputUnread: As :meth:`Process.wait`.
     """
+    if isinstance(process, Awaited):
+        return process.ended(timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
         process.wait(timeout)
@@ -188,6 +213,8 @@ def ended(process: Process, timeout: float | None) -> bool:
 def is_running(process: Process) -> bool:
     """Whether a command has not ended yet, as far as is known without waiting."""
     try:
+        if isinstance(process, Awaited):
+            return not process.ended(0)
         process.wait(0)
     except (TimeoutError, OutputUnread):
         return True

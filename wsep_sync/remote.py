@@ -26,6 +26,7 @@ from .errors import (
     TransportClosed,
     copy_error,
     start_error,
+    suppress_system,
 )
 from .lazy import importing
 from .messages import (
@@ -57,7 +58,7 @@ from .messages import (
     decode_server_message,
     start_error_from_reason,
 )
-from .process import SIGKILL, Execer, Process
+from .process import SIGKILL, Awaited, Execer, Process
 from .threads import start_thread
 from .transports.base import CLOSE_TIMEOUT, POLICY_VIOLATION, Transport
 from .wakeup import READ, WRITE, Wakeup, check_timeout, wait_for
@@ -341,17 +342,16 @@ class RemoteInput(streams.RawFile):
     """
 
     mode = "wb"
+    _fd = -1  # once somebody has asked for it, all writing goes through it
+    _ended = ""  # why nothing more is wanted, once nothing is
 
     def __init__(self, transport: Transport, credit: bool) -> None:
         self._transport = transport
         self._credit = credit
-        # Guards what follows: how many bytes were sent, and have been given to the command; and
-        # why nothing more is wanted, once nothing is.
+        # Guards _ended, and how many bytes were sent and have been given to the command.
         self._changed = threading.Condition()
         self._sent = self._taken = 0
-        self._ended = ""
         self._wakeup: Wakeup | None = None  # of the thread that fileno() started
-        self._fd = -1  # once somebody has asked for it, all writing goes through it
 
     def writable(self) -> bool:
         return True
@@ -476,7 +476,7 @@ class RemoteInput(streams.RawFile):
 
     def _drop(self) -> None:
         if self._fd >= 0 or self._ended:  # then there is nothing to send
-            with contextlib.suppress(OSError):
+            with suppress_system():
                 self.close()
         else:
             super()._drop()
@@ -503,7 +503,7 @@ def _output_pipe(
     return streams.BoundedPipe(limit, taken, closed, slack)
 
 
-class RemoteProcess(Process):
+class RemoteProcess(Awaited):
     """A command at the other end of a WebSocket. Made by :class:`RemoteExecer`."""
 
     def __init__(
@@ -684,17 +684,20 @@ class RemoteProcess(Process):
             self._send_last(getattr(signals, "SIGHUP", 1))
         self.close()
 
-    def wait(self, timeout: float | None = None) -> None:
+    def ended(self, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ended.is_set():
             rest = None if deadline is None else deadline - time.monotonic()
             if rest is not None and rest <= 0:
-                raise TimeoutError(f"the command has not ended within {timeout} seconds")
+                return False
             self._ended.wait(1.0 if rest is None else min(rest, 1.0))
             for name, pipe in (("stdout", self._out), ("stderr", self._err)):
                 unread = pipe.unread_for()
                 if unread is not None and unread > _UNREAD_AFTER and not self._ended.is_set():
                     raise OutputUnread(name, pipe.limit)
+        return True
+
+    def _check_status(self) -> None:
         if self._missing is not None:
             raise copy_error(self._missing)
         assert self._exit is not None

@@ -35,7 +35,7 @@ from .errors import (
 )
 from .lazy import importing
 from .messages import Command, ExitCode, Resize, Signal, signal_message, variables
-from .process import Execer, Process
+from .process import Awaited, Execer, Process
 from .threads import start_thread
 from .transports.liveness import keep_alive
 from .wakeup import WRITE, Wakeup, check_timeout, wait_for
@@ -726,6 +726,7 @@ class SSHInput(streams.RawFile):
     """
 
     mode = "wb"
+    _fd = -1  # once somebody has asked for it, all writing goes through it
 
     def __init__(
         self, channel: Any, status: _Status, end_of_file: Callable[[], bytes] | None
@@ -733,7 +734,6 @@ class SSHInput(streams.RawFile):
         self._channel = channel
         self._status = status
         self._end_of_file = end_of_file
-        self._fd = -1  # once somebody has asked for it, all writing goes through it
         self._stop: Wakeup | None = None  # of the thread that fileno() started
 
     def writable(self) -> bool:
@@ -836,7 +836,7 @@ class SSHInput(streams.RawFile):
             super()._drop()
 
 
-class SSHProcess(Process):
+class SSHProcess(Awaited):
     """A command on an SSH host. Made by :class:`SSHExecer`."""
 
     def __init__(
@@ -952,19 +952,22 @@ class SSHProcess(Process):
         if signal and not self._status.known.is_set():
             self._connection.signal(self.pid, signal)
 
-    def wait(self, timeout: float | None = None) -> None:
+    def ended(self, timeout: float | None) -> bool:
         known = self._status.known
         deadline = None if timeout is None else time.monotonic() + timeout
         while not known.is_set():
             rest = None if deadline is None else deadline - time.monotonic()
             if rest is not None and rest <= 0:
-                raise TimeoutError(f"the command has not ended within {timeout} seconds")
+                return False
             known.wait(1.0 if rest is None else min(rest, 1.0))
             self._look_for_loss()
             for name, pipe in (("stdout", self._out), ("stderr", self._err)):
                 unread = pipe.unread_for()
                 if not known.is_set() and unread is not None and unread > _UNREAD_AFTER:
                     raise OutputUnread(name, pipe.limit)
+        return True
+
+    def _check_status(self) -> None:
         if self._status.missing is not None:
             raise copy_error(self._status.missing)
         exit = self._status.exit

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 from .dropped import later
-from .errors import WsepError, copy_error
+from .errors import WsepError, copy_error, suppress_system
 from .threads import start_thread
 from .wakeup import READ, WRITE, Pollable, Wakeup, a_while, wait_for
 
@@ -128,7 +128,10 @@ class RawFile(io.RawIOBase):
         later(self.close)
 
     def __del__(self) -> None:
-        self.drop()
+        # Or else the handler of a signal has raised before it was made. What _drop needs is set
+        # first of all, or in the class, for one that raises while it is.
+        if self.__dict__:
+            self.drop()
 
 
 # Those below replace the io module's finalizers, which flush first: into a pipe that may be full.
@@ -202,9 +205,10 @@ class _Descriptor(RawFile):
         terminal: It is the master of a terminal.
     """
 
+    _fd = -1
+
     def __init__(self, descriptor: Handover, stop: Wakeup, terminal: bool) -> None:
         os.set_blocking(descriptor.fileno(), False)
-        self._fd = -1
         self._stop = stop
         self._terminal = terminal
         self._given = False  # to somebody by fileno(), who may want calls not to block
@@ -241,7 +245,7 @@ class _Descriptor(RawFile):
                     os.close(fd)
 
     def _drop(self) -> None:
-        with contextlib.suppress(OSError):
+        with suppress_system():
             _Descriptor.close(self)
 
     def _check_open(self) -> None:
@@ -333,7 +337,7 @@ class DescriptorReader(_Descriptor):
         then all stays as it is.
         """
         if not self._terminal and sys.platform == "linux":
-            with contextlib.suppress(OSError):
+            with suppress_system():
                 fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, size)
 
     def ready(self, timeout: float | None) -> bool:
@@ -372,13 +376,14 @@ class DescriptorWriter(_Descriptor):
     """
 
     mode = "wb"
+    _last: Callable[[], bytes] | None = None
 
     def __init__(
         self, descriptor: Handover, stop: Wakeup, last: Callable[[], bytes] | None = None
     ) -> None:
-        super().__init__(descriptor, stop, last is not None)
         self._last = last
         self._owner = os.getpid()
+        super().__init__(descriptor, stop, last is not None)
 
     def writable(self) -> bool:
         return True
@@ -444,7 +449,7 @@ class DescriptorWriter(_Descriptor):
     def close(self) -> None:
         if not self.closed:
             try:
-                with contextlib.suppress(BrokenPipeError):  # nobody is left to be told
+                with suppress_system(BrokenPipeError):  # nobody is left to be told
                     self.send_eof()
             finally:
                 super().close()
@@ -452,7 +457,7 @@ class DescriptorWriter(_Descriptor):
     def _drop(self) -> None:
         # In a process that was forked, the terminal is the parent's.
         if self._last is not None and self._fd >= 0 and self._owner == os.getpid():
-            with contextlib.suppress(OSError):  # a terminal that takes no more does without
+            with suppress_system():  # a terminal that takes no more does without
                 os.write(self._fd, self._last())  # non-blocking, as ever
         super()._drop()
 
@@ -751,10 +756,10 @@ class PipeReader(RawFile):
     """The raw, readable end of a :class:`BoundedPipe`."""
 
     mode = "rb"
+    _fd = -1  # once somebody has asked for it, all reading goes through it
 
     def __init__(self, pipe: BoundedPipe) -> None:
         self._pipe = pipe
-        self._fd = -1  # once somebody has asked for it, all reading goes through it
 
     def readable(self) -> bool:
         return True
@@ -834,7 +839,7 @@ class PipeReader(RawFile):
 
     def _drop(self) -> None:
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
+            with suppress_system():
                 self.close()
         else:
             super().close()
@@ -911,5 +916,5 @@ def _broken(reason: str = "the process is closed") -> NoReturn:
 
 def close_quietly(file: io.IOBase) -> None:
     """Close a file; a pipe that is broken by then is no news."""
-    with contextlib.suppress(OSError, ValueError):
+    with suppress_system(OSError, ValueError):
         file.close()

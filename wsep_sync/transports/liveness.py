@@ -34,10 +34,11 @@ when the proxy notices, for missing pongs do not tell gone from slow.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import struct
 import sys
+
+from ..errors import suppress_system
 
 __all__ = ["PING_INTERVAL", "TICK", "is_gone", "keep_alive"]
 
@@ -79,11 +80,11 @@ def keep_alive(sock: socket.socket) -> None:
         (getattr(socket, "TCP_KEEPCNT", None), _KEEPALIVE_COUNT),
         (_RTO_MAX_MS if sys.platform == "linux" else None, _RTO_MAX),
     ]
-    with contextlib.suppress(OSError):
+    with suppress_system():
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in options:
         if name is not None:
-            with contextlib.suppress(OSError):
+            with suppress_system():
                 sock.setsockopt(socket.IPPROTO_TCP, name, value)
 
 

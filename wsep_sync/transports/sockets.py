@@ -8,6 +8,7 @@ several senders, and uses TLS from two threads at once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import select
@@ -19,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ProtocolError, TransportClosed, copy_error
+from ..errors import ProtocolError, TransportClosed, copy_error, suppress_system
 from ..lazy import importing
 from ..messages import MAX_MESSAGE
 from ..wakeup import READ, WRITE, Wakeup, wait_for
@@ -108,9 +109,9 @@ class StreamSocket:
         except OSError:  # no more descriptors can be had
             sock.close()
             raise
-        with contextlib.suppress(OSError):  # one that is taken over may be closed by now
+        with suppress_system():  # one that is taken over may be closed by now
             sock.setblocking(False)
-        with contextlib.suppress(OSError):  # a Unix socket has no such option
+        with suppress_system():  # a Unix socket has no such option
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         liveness.keep_alive(sock)
         self.socket = sock
@@ -160,6 +161,8 @@ class StreamSocket:
             else:
                 self._send_plain(parts, deadline)
         except OSError as error:
+            if error.errno is None:
+                raise  # none of the system's: that of a signal's handler
             self.shutdown()
             raise TransportClosed(1006, error.strerror or str(error)) from error
         finally:
@@ -195,14 +198,21 @@ class StreamSocket:
             finally:
                 self._send_lock.release()
 
+    # Whatever the handler of a signal raises, a message that was sent in part is sent to its end:
+    # the rest of it goes before the next, or that would be taken for it.
+
     def _send_plain(self, parts: Sequence[Buffer], deadline: float | None) -> None:
-        while parts:
-            try:
-                sent = self._gather(parts)
-            except BlockingIOError:
-                sent = 0
-                self._wait(WRITE, deadline)
-            parts = _without(parts, sent)
+        whole = parts
+        try:
+            while parts:
+                try:
+                    parts = _without(parts, self._gather(parts))
+                except BlockingIOError:
+                    self._wait(WRITE, deadline)
+        except BaseException:
+            if parts is not whole:
+                self._unsent = b"".join(parts)
+            raise
 
     def _gather(self, parts: Sequence[Buffer]) -> int:
         if hasattr(self.socket, "sendmsg"):
@@ -211,13 +221,17 @@ class StreamSocket:
 
     def _send_tls(self, data: bytes, deadline: float | None) -> None:
         rest = memoryview(data)
-        while rest:
-            try:
-                with self._tls_lock:
-                    sent = self.socket.send(rest)
-                rest = rest[sent:]
-            except OSError as error:
-                self._wait(self._tls_wants(error), deadline)
+        try:
+            while rest:
+                try:
+                    with self._tls_lock:
+                        sent = self.socket.send(rest)
+                    rest = rest[sent:]
+                except OSError as error:
+                    self._wait(self._tls_wants(error), deadline)
+        except BaseException:
+            self._unsent = bytes(rest)  # TLS itself may have begun with it
+            raise
 
     def _wait(self, event: int, deadline: float | None) -> None:
         rest = liveness.TICK
@@ -229,7 +243,7 @@ class StreamSocket:
         if ready:
             return
         if deadline is not None and time.monotonic() >= deadline:
-            raise TimeoutError("the peer does not read")
+            raise TimeoutError(errno.ETIMEDOUT, "the peer does not read")
         self._check_peer()
 
     def receive_into(self, *buffers: memoryview) -> int:
@@ -244,7 +258,7 @@ class StreamSocket:
         while True:
             if self.remaining() == 0:
                 if not self._late_reads:
-                    raise TimeoutError("the peer sends on and on")
+                    raise TimeoutError(errno.ETIMEDOUT, "the peer sends on and on")
                 self._late_reads -= 1
             try:
                 if self._tls:
@@ -263,6 +277,8 @@ class StreamSocket:
 
     def _tls_wants(self, error: OSError) -> int:
         """Return what TLS waits for; raise ``TransportClosed`` if it is a real error."""
+        if error.errno is None:
+            raise error  # none of the system's: that of a signal's handler
         if self._tls:
             with importing:
                 import ssl
@@ -282,7 +298,7 @@ class StreamSocket:
         """
         rest = self.remaining()
         if rest == 0:
-            raise TimeoutError("nothing was received in time")
+            raise TimeoutError(errno.ETIMEDOUT, "nothing was received in time")
         tick = liveness.TICK if at_most is None else min(liveness.TICK, at_most)
         if not wait_for(descriptor, event, self._wakeup, tick if rest is None else min(tick, rest)):
             self._wakeup.clear()
@@ -333,7 +349,7 @@ class StreamSocket:
     def linger(self) -> None:
         """Say that this was all, and drop what comes until the peer says so or the deadline."""
         buffer = memoryview(bytearray(1 << 16))
-        with contextlib.suppress(OSError, TransportClosed):  # TimeoutError is an OSError
+        with suppress_system(OSError, TransportClosed):  # TimeoutError is an OSError
             socket.socket.shutdown(self.socket, socket.SHUT_WR)  # below TLS, as in shutdown()
             while self.receive_into(buffer):
                 pass
@@ -341,7 +357,7 @@ class StreamSocket:
     def shutdown(self) -> None:
         """End the connection in both directions and wake whoever sends or receives."""
         self._shut = True
-        with contextlib.suppress(OSError):
+        with suppress_system():
             # Not SSLSocket.shutdown, which takes the TLS layer off: a thread may be using it.
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
         self._wakeup.set()
@@ -514,13 +530,12 @@ class SocketTransport(Transport):
         try:
             # What the peer still sends is read, lest the kernel answer it with a reset, which
             # would make the peer lose what it has not read yet (RFC 9293, section 3.10.4).
-            while self._ended is None:
-                with contextlib.suppress(TransportClosed, ProtocolError):
-                    self._receive()
-            if isinstance(self._ended, ProtocolError):
-                self._stream.linger()
-        except TimeoutError:
-            pass
+            with suppress_system(TimeoutError):
+                while self._ended is None:
+                    with contextlib.suppress(TransportClosed, ProtocolError):
+                        self._receive()
+                if isinstance(self._ended, ProtocolError):
+                    self._stream.linger()
         finally:
             with self._state_lock:
                 if self._ended is None:

@@ -99,11 +99,12 @@ def connect_websocket(
         body = getattr(error, "resp_body", None) or b""
         raise ConnectError(url, _refusal(error.status_code, body), error.status_code) from error
     except (TimeoutError, websocket.WebSocketTimeoutException) as error:
-        if type(error) is TimeoutError and not error.errno and time.monotonic() - began < timeout:
-            raise  # that of a signal's handler
+        if time.monotonic() - began < timeout:
+            _raise_foreign(error)
         _raise_refusal(url, handshake, error)
         raise ConnectError(url, f"no answer within {timeout:g} seconds") from error
     except (websocket.WebSocketException, CookieError, OSError, ValueError) as error:
+        _raise_foreign(error)
         answer = ws.handshake_response
         if answer is not None and answer.status != 101:  # a redirect
             raise ConnectError(url, _refusal(answer.status), answer.status) from error
@@ -113,8 +114,11 @@ def connect_websocket(
     ws.sock = handshake.socket
     try:
         return WebSocketClientTransport(ws, handshake.received)
-    except OSError as error:  # no more descriptors can be had
-        raise ConnectError(url, str(error.strerror)) from error
+    except BaseException as error:
+        handshake.socket.close()
+        if isinstance(error, OSError) and error.errno is not None:  # no more descriptors
+            raise ConnectError(url, str(error.strerror)) from error
+        raise
 
 
 # A proxy's host and port, and what it is to be shown of a user, "NAME:PASSWORD" or "".
@@ -134,6 +138,16 @@ def _proxy(scheme: str, hostname: str) -> _Proxy | None:
     # With the library's rules for no_proxy.
     host, port, user = get_proxy_info(hostname, scheme == "wss")
     return (host, port or 80, ":".join(filter(None, user or ()))) if host else None
+
+
+def _raise_foreign(error: Exception) -> None:
+    """Raise what the handler of a signal has raised, which has no errno, if it was that."""
+    if isinstance(error, websocket.WebSocketTimeoutException):
+        context = error.__context__  # of which the library makes this
+        if isinstance(context, TimeoutError) and context.errno is None:
+            raise context
+    if isinstance(error, OSError) and error.errno is None:
+        raise error
 
 
 def _raise_refusal(url: str, handshake: Handshake | None, error: Exception) -> None:
