@@ -17,18 +17,9 @@ import tempfile
 import threading
 from pathlib import Path
 
-from wsep_sync import (
-    Command,
-    Execer,
-    ExitError,
-    LocalExecer,
-    Process,
-    Server,
-    WsepError,
-    connect,
-)
-from wsep_sync.listener import Listener
-from wsep_sync.wsgi import application
+from wsep_sync import Command, Execer, ExitError, LocalExecer, Process, Server, WsepError, connect
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 
 def put(execer: Execer, local: Path, remote: str) -> None:

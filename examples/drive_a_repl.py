@@ -14,8 +14,8 @@ import pexpect
 from pexpect.replwrap import REPLWrapper
 
 from wsep_sync import LocalExecer, Server, spawn
-from wsep_sync.listener import Listener
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 # The REPL of Python 3.13 paints its lines; this asks for the plain one.
 PLAIN = {"PYTHON_BASIC_REPL": "1", "PYTHON_COLORS": "0"}

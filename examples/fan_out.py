@@ -12,8 +12,8 @@ import threading
 
 import wsep_sync
 from wsep_sync import LocalExecer, Server
-from wsep_sync.listener import Listener
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 
 def survey(urls: list[str]) -> None:

@@ -15,8 +15,8 @@ import threading
 from collections.abc import Iterator
 
 from wsep_sync import PIPE, LocalExecer, Popen, Server
-from wsep_sync.listener import Listener
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 
 def pipeline(source: str, target: str) -> None:

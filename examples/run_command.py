@@ -11,8 +11,8 @@ import sys
 import threading
 
 from wsep_sync import Command, ExitError, LocalExecer, Server, connect
-from wsep_sync.listener import Listener
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 
 def run(url: str) -> None:

@@ -11,8 +11,8 @@ import contextlib
 import sys
 
 from wsep_sync import LocalExecer, Server
-from wsep_sync.listener import Listener
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 
 def main() -> None:

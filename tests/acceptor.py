@@ -11,11 +11,11 @@ from certificates import certificates
 from helpers import SECONDS, serving
 from peers import RawPeer, dial_raw
 
-from wsep_sync.listener import Listener
 from wsep_sync.transports.base import Transport
 from wsep_sync.transports.simple_websocket import accept_websocket
 from wsep_sync.transports.websocket_client import WebSocketClientTransport, connect_websocket
-from wsep_sync.wsgi import UPGRADED
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import UPGRADED
 
 
 class Acceptor:

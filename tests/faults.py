@@ -20,20 +20,11 @@ import pytest
 from helpers import SECONDS, alive, eventually, gone, serving, sh
 from tcp_proxy import AFTER, CUTS, DOWN, PARTS, UP, Fault, Proxy
 
-from wsep_sync import (
-    Command,
-    Execer,
-    LocalExecer,
-    Options,
-    Process,
-    RemoteExecer,
-    Server,
-    connect,
-)
+from wsep_sync import Command, Execer, LocalExecer, Options, Process, RemoteExecer, Server, connect
 from wsep_sync.errors import ConnectError, ExitError, ExitMissing, StartError, TransportClosed
-from wsep_sync.listener import Listener
-from wsep_sync.server import ExecerFactory
-from wsep_sync.wsgi import application
+from wsep_sync.serving.server import ExecerFactory
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 # A message by where it goes, what it is, and which of its kind.
 Step: TypeAlias = "tuple[str, str, int]"

@@ -18,10 +18,10 @@ from session_clients import Client, session
 
 import wsep_sync
 from wsep_sync import LocalExecer, Server, connect
-from wsep_sync import session as session_module
-from wsep_sync.listener import Listener
+from wsep_sync.jobs import client as session_module
 from wsep_sync.terminals import replay
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 ENGINES = {"replay": replay}
 

@@ -20,11 +20,11 @@ import websocket
 
 from wsep_sync import Command, Execer, LocalExecer, Process, RemoteExecer, Server
 from wsep_sync.errors import ProtocolError
-from wsep_sync.listener import Listener
 from wsep_sync.transports.base import Transport
 from wsep_sync.transports.memory import memory_pair
 from wsep_sync.transports.simple_websocket import accept_websocket
-from wsep_sync.wsgi import UPGRADED, application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import UPGRADED, application
 
 # How long anything may take that has to happen. No test is faster or slower for it: it only says
 # when to give up.

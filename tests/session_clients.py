@@ -12,8 +12,8 @@ from helpers import SECONDS, MemoryExecer, eventually, serving
 
 from wsep_sync import Command, Execer, LocalExecer, Options, Process, Server, connect
 from wsep_sync.errors import ExitError, WsepError
-from wsep_sync.listener import Listener
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 # No start-up file of this machine, and a prompt that is easily told from output.
 BASH = ("bash", "--norc", "--noprofile", "-i")

@@ -22,7 +22,7 @@ from typing import Any
 
 from helpers import SECONDS, children, descendants, eventually, gone
 
-from wsep_sync.ssh import SSHExecer
+from wsep_sync.execers.ssh.execer import SSHExecer
 
 # As root, sshd wants this directory, which belongs to its package's start-up script.
 _PRIVILEGE_SEPARATION = Path("/run/sshd")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsep_sync.access import Access, Refusal, check_token, is_loopback
+from wsep_sync.web.access import Access, Refusal, check_token, is_loopback
 
 
 def status(

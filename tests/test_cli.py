@@ -50,10 +50,11 @@ from wsep_sync import (
     TransportClosed,
     connect,
 )
-from wsep_sync.expect import spawn
-from wsep_sync.listener import Listener
-from wsep_sync.session import Session, SessionInfo
+from wsep_sync.faces.expect import spawn
+from wsep_sync.jobs.options import SessionInfo
+from wsep_sync.jobs.session import Session
 from wsep_sync.transports.base import Transport
+from wsep_sync.web.listener import Listener
 
 # Says its process id and its child's, which holds on as long as it can.
 STUBBORN = "trap '' HUP INT TERM QUIT; sh -c 'echo $$; exec sleep 1000' & echo $$; wait; wait"

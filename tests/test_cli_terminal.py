@@ -37,11 +37,11 @@ from terminal_judges import Shown, shown_by_pyte, too_long_for_some
 
 from wsep_sync import Command, Server, connect
 from wsep_sync.cli.tty import _Escapes
-from wsep_sync.listener import Listener
-from wsep_sync.messages import FEATURES, Pid
+from wsep_sync.protocol.messages import FEATURES, Pid
 from wsep_sync.transports.base import Transport
 from wsep_sync.transports.simple_websocket import accept_websocket
-from wsep_sync.wsgi import UPGRADED
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import UPGRADED
 
 ROWS, COLUMNS = 24, 80
 BASH = ["env", "PS1=$ ", "bash", "--noprofile", "--norc"]

@@ -17,18 +17,10 @@ from helpers import SECONDS, Task, gone, listening, serving, sh, start_message
 from peers import BINARY, CLOSE, CONTINUATION, PING, RawPeer, accept_raw, dial_raw, listening_socket
 from programs import has_one_line, run, server_process
 
-from wsep_sync import (
-    Command,
-    ConnectError,
-    LocalExecer,
-    Options,
-    Server,
-    StartError,
-    connect,
-    server,
-)
-from wsep_sync.listener import Listener
-from wsep_sync.wsgi import application
+from wsep_sync import Command, ConnectError, LocalExecer, Options, Server, StartError, connect
+from wsep_sync.serving import connection as server
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 NONSENSE = b'{"type":"nonsense"}\n'
 

@@ -28,10 +28,10 @@ from helpers import SECONDS, Task, eventually, read_past, serving, sh, start_mes
 from programs import WSEP_SYNC, environment
 
 from wsep_sync import Command, ConnectError, ExitError, LocalExecer, Process, Server, connect
-from wsep_sync.access import Access
-from wsep_sync.listener import Listener
 from wsep_sync.transports import liveness
-from wsep_sync.wsgi import application
+from wsep_sync.web.access import Access
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 pytestmark = pytest.mark.long
 

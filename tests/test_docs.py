@@ -17,7 +17,7 @@ from sshd import sshd
 
 from wsep_sync import Command, Server, connect
 from wsep_sync.cli.arguments import parser
-from wsep_sync.messages import FEATURE_SIGNAL, FEATURES
+from wsep_sync.protocol.messages import FEATURE_SIGNAL, FEATURES
 
 # No Python decides what is written there.
 pytestmark = pytest.mark.thorough

@@ -35,7 +35,7 @@ from helpers import (
 from pexpect.replwrap import REPLWrapper
 
 from wsep_sync import Command, Execer, ExitMissing, LocalExecer, Process, StartError, spawn
-from wsep_sync.messages import STDOUT_HEADER, Pid, decode_client_message
+from wsep_sync.protocol.messages import STDOUT_HEADER, Pid, decode_client_message
 from wsep_sync.transports.base import Transport
 
 Start: TypeAlias = Callable[..., Any]
@@ -431,7 +431,7 @@ def test_a_pause_before_sending_is_there_for_who_sets_it(
     child = ours("cat")
     assert child.delaybeforesend is None
     slept: list[float] = []
-    monkeypatch.setattr("wsep_sync.expect.time.sleep", slept.append)
+    monkeypatch.setattr("wsep_sync.faces.expect.time.sleep", slept.append)
     child.sendline("now")
     assert slept == []
     child.delaybeforesend = 0.05

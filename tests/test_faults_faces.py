@@ -13,8 +13,8 @@ from faults import Site, Step, name, site
 from helpers import SECONDS
 from tcp_proxy import BODY, CUTS, DOWN, UP, Fault
 
-from wsep_sync import expect, popen
 from wsep_sync.errors import ConnectError, ExitMissing, TransportClosed
+from wsep_sync.faces import expect, popen
 
 # It is the kernel that decides here, or another program, and no version of Python.
 pytestmark = pytest.mark.long

@@ -35,9 +35,10 @@ from tcp_proxy import (
     Fault,
 )
 
-from wsep_sync import Command, connect, server
+from wsep_sync import Command, connect
 from wsep_sync import process as process_module
 from wsep_sync.errors import ConnectError, ExitError, ExitMissing, StartError
+from wsep_sync.serving import connection as server
 from wsep_sync.transports import sockets
 
 # It is the kernel that decides here, or another program, and no version of Python.

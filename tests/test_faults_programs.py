@@ -37,8 +37,9 @@ from session_clients import session
 from tcp_proxy import AFTER, BODY, DOWN, FIN, HEADER, RST, UP, Fault
 from test_cli_terminal import Outer, text
 
-from wsep_sync import Command, connect, popen
+from wsep_sync import Command, connect
 from wsep_sync.errors import ConnectError, ExitMissing
+from wsep_sync.faces import popen
 
 # It is the kernel that decides here, or another program, and no version of Python.
 pytestmark = pytest.mark.long

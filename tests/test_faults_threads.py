@@ -24,7 +24,7 @@ from sshd import sshd
 
 import wsep_sync
 from wsep_sync import PIPE, ExitMissing, Popen, WsepError, connect
-from wsep_sync.expect import spawn
+from wsep_sync.faces.expect import spawn
 from wsep_sync.process import Process
 
 _PACKAGE = os.path.dirname(wsep_sync.__file__)

@@ -26,25 +26,26 @@ from sshd import sshd
 
 import wsep_sync
 from wsep_sync import PIPE, LocalExecer, Popen, spawn
-from wsep_sync.remote import RemoteExecer
-from wsep_sync.server import Server
-from wsep_sync.session import Session
-from wsep_sync.streams import BoundedPipe, PipeReader, buffered_reader, no_writer
+from wsep_sync.execers.remote.execer import RemoteExecer
+from wsep_sync.jobs.session import Session
+from wsep_sync.serving.server import Server
+from wsep_sync.streams.bounded_pipe import BoundedPipe, PipeReader
+from wsep_sync.streams.files import buffered_reader, no_writer
 from wsep_sync.transports.memory import memory_pair
 
 PACKAGE = Path(wsep_sync.__file__).parent
 
 # Each with what it does, which is all that it may do.
 FINALIZERS = {
-    "expect.py:spawn.__del__": "warns; leaves the rest to a thread",
-    "local.py:_ExitWatch.__del__": "closes a descriptor",
-    "local_pty.py:LocalTerminal.__del__": "closes descriptors",
-    "popen.py:Popen.__del__": "warns",
-    "streams.py:RawFile.__del__": "closes a descriptor, or leaves the rest to a thread",
-    "streams.py:Reader.__del__": "that of its raw file",
-    "streams.py:TextFile.__del__": "nothing",
-    "streams.py:Writer.__del__": "that of its raw file, and flushes nothing",
-    "wakeup.py:Wakeup.__del__": "closes a descriptor",
+    "faces/expect.py:spawn.__del__": "warns; leaves the rest to a thread",
+    "execers/local/process.py:ExitWatch.__del__": "closes a descriptor",
+    "execers/local/pty.py:LocalTerminal.__del__": "closes descriptors",
+    "faces/popen.py:Popen.__del__": "warns",
+    "streams/files.py:RawFile.__del__": "closes a descriptor, or leaves the rest to a thread",
+    "streams/files.py:Reader.__del__": "that of its raw file",
+    "streams/files.py:TextFile.__del__": "nothing",
+    "streams/files.py:Writer.__del__": "that of its raw file, and flushes nothing",
+    "streams/wakeup.py:Wakeup.__del__": "closes a descriptor",
 }
 
 # What else calls back when something goes: none of it is used.
@@ -91,7 +92,7 @@ def test_no_file_has_the_finalizer_of_the_io_module() -> None:
         files += (subclasses := files.pop().__subclasses__())
         found += [f for f in subclasses if f.__module__.startswith("wsep_sync.")]
     assert len(found) > 10
-    theirs = [f for f in found if f.__del__.__module__ != "wsep_sync.streams"]  # type: ignore[attr-defined]
+    theirs = [f for f in found if f.__del__.__module__ != "wsep_sync.streams.files"]  # type: ignore[attr-defined]
     assert theirs == []
 
 
@@ -261,7 +262,7 @@ def test_a_spawn_over_ssh(command: str) -> None:
 @pytest.mark.parametrize("features", [True, False], ids=["credit", "no_credit"])
 def test_a_spawn_whose_output_is_full(features: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not features:
-        monkeypatch.setattr("wsep_sync.server.FEATURES", ())
+        monkeypatch.setattr("wsep_sync.serving.connection.FEATURES", ())
     ours, theirs = memory_pair() if features else memory_pair(())
     serving = threading.Thread(target=Server().serve_and_close, args=(theirs, LocalExecer()))
     serving.start()

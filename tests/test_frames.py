@@ -16,9 +16,9 @@ from websockets.speedups import apply_mask
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
 from wsep_sync.errors import ProtocolError, TransportClosed
-from wsep_sync.messages import MAX_MESSAGE
-from wsep_sync.transports import frames
-from wsep_sync.transports.frames import MessageReader, frame, mask, parse_close
+from wsep_sync.protocol import frames
+from wsep_sync.protocol.frames import MessageReader, frame, mask, parse_close
+from wsep_sync.protocol.messages import MAX_MESSAGE
 
 KEY = b"\x01\x20\xf0\x7f"
 

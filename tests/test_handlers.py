@@ -21,7 +21,7 @@ from helpers import SECONDS, Task, blocked, gone, listening, scripted
 
 import wsep_sync
 from wsep_sync import DEVNULL, PIPE, ExitError, ExitMissing, LocalExecer, Popen, spawn
-from wsep_sync.messages import CloseStdin, ExitCode, Pid, Stdin, decode_client_message
+from wsep_sync.protocol.messages import CloseStdin, ExitCode, Pid, Stdin, decode_client_message
 from wsep_sync.transports.base import Transport
 
 

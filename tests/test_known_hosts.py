@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wsep_sync.known_hosts import FILES, read_known_hosts
+from wsep_sync.execers.ssh.known_hosts import FILES, read_known_hosts
 
 # It is the kernel that decides here, or another program, and no version of Python.
 pytestmark = pytest.mark.long

@@ -16,7 +16,7 @@ import wsep_sync
 PACKAGE = Path(wsep_sync.__file__).parent
 
 # The command line does not fork; these are programs of their own.
-PROGRAMS = ("cli/", "local_launch.py", "helper")
+PROGRAMS = ("cli/", "local/launch.py", "helper")
 
 
 def test_every_import_within_a_function_is_under_the_lock() -> None:
@@ -49,15 +49,16 @@ def test_every_import_within_a_function_is_under_the_lock() -> None:
     [
         ("websocket", "wsep_sync.run(['true'], url=url)"),
         ("wsep_sync.transports.websocket_client", "wsep_sync.connect(url).close()"),
-        ("wsep_sync.server", "wsep_sync.Server"),
+        ("wsep_sync.serving.server", "wsep_sync.Server"),
         ("concurrent.futures", "list(wsep_sync.map(['true'], [url]))"),
-        ("paramiko", "wsep_sync.ssh._paramiko()"),
+        ("paramiko", "wsep_sync.execers.ssh.execer._paramiko()"),
     ],
 )
 def test_a_fork_in_the_midst_of_an_import(module: str, use: str) -> None:
     script = f"""
         import os, signal, sys, threading, time
-        import wsep_sync, wsep_sync.popen, wsep_sync.remote, wsep_sync.ssh
+        import wsep_sync, wsep_sync.faces.popen
+        import wsep_sync.execers.remote.execer, wsep_sync.execers.ssh.execer
         url = sys.argv[1]
         begun = threading.Event()
 

@@ -46,14 +46,14 @@ from wsep_sync import (
     Server,
     connect,
 )
-from wsep_sync.listener import Listener, _Connection, _peer
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener, _Connection, _peer
+from wsep_sync.web.wsgi import application
 
 
 @pytest.fixture(autouse=True)
 def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that has been answered may take its time, lest a busy machine make a reset."""
-    monkeypatch.setattr("wsep_sync.http_request.LINGER_TIMEOUT", SECONDS)
+    monkeypatch.setattr("wsep_sync.web.http_request.LINGER_TIMEOUT", SECONDS)
 
 
 def app() -> Any:
@@ -477,7 +477,7 @@ def test_a_client_that_sends_on_when_it_has_been_answered() -> None:
 
 
 def test_a_client_that_stays_when_it_has_been_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsep_sync.http_request.LINGER_TIMEOUT", 0.2)
+    monkeypatch.setattr("wsep_sync.web.http_request.LINGER_TIMEOUT", 0.2)
     with listening() as listener, connected(listener) as sock:
         sock.sendall(PLAIN)
         assert answered(read_all(sock))[0] == b"426"
@@ -564,7 +564,7 @@ def test_an_application_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsep_sync.http_request._RESPONSE_TIMEOUT", 0.2)
+    monkeypatch.setattr("wsep_sync.web.http_request._RESPONSE_TIMEOUT", 0.2)
 
     def talk(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
@@ -581,7 +581,7 @@ def test_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_response_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsep_sync.http_request._RESPONSE_TIMEOUT", 0.3)
+    monkeypatch.setattr("wsep_sync.web.http_request._RESPONSE_TIMEOUT", 0.3)
 
     def endless(_environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
@@ -762,7 +762,8 @@ def test_ten_thousand_idle_connections(caplog: pytest.LogCaptureFixture) -> None
 # just one more; that it gets no threads any more, or that it gets them again.
 SCARCE = """
 import logging, pathlib, re, resource, sys, threading
-from wsep_sync import LocalExecer, Server, http_request
+from wsep_sync import LocalExecer, Server
+from wsep_sync.web import http_request
 from wsep_sync.listener import Listener
 from wsep_sync.wsgi import application
 

@@ -34,12 +34,12 @@ from peers import BINARY, PING, RawPeer, accept_raw, listening_socket
 
 from wsep_sync import Command, LocalExecer, Process, Server, connect
 from wsep_sync.errors import ExitError, ExitMissing, TransportClosed
-from wsep_sync.listener import Listener
-from wsep_sync.messages import MAX_MESSAGE
+from wsep_sync.protocol.messages import MAX_MESSAGE
 from wsep_sync.transports.base import Transport
 from wsep_sync.transports.sockets import SocketTransport
 from wsep_sync.transports.websocket_client import connect_websocket
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 # How many seconds a peer that vanished may go unnoticed.
 PROMISED = 30.0

@@ -14,7 +14,7 @@ import pytest
 from helpers import NOBODY, SECONDS, read_until, sh
 
 from wsep_sync import Command, ExitError, LocalExecer, Process
-from wsep_sync.local_pty import LocalTerminal, find_program
+from wsep_sync.execers.local.pty import LocalTerminal, find_program
 
 
 @pytest.fixture

@@ -33,13 +33,13 @@ from wsep_sync import (
     StartError,
     connect,
 )
-from wsep_sync.access import Access
-from wsep_sync.listener import Listener
-from wsep_sync.local import LocalExecer
+from wsep_sync.execers.local.execer import LocalExecer
 from wsep_sync.log import JSONFormatter, TextFormatter, log, log_event
-from wsep_sync.messages import Pid, decode_client_message, decode_server_message
+from wsep_sync.protocol.messages import Pid, decode_client_message, decode_server_message
 from wsep_sync.transports.base import Transport
-from wsep_sync.wsgi import application
+from wsep_sync.web.access import Access
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 
 @pytest.fixture

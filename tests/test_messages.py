@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsep_sync import Command, ProtocolError, StartError, messages
+from wsep_sync import Command, ProtocolError, StartError
 from wsep_sync.errors import StartOSError, not_allowed, start_error
-from wsep_sync.messages import (
+from wsep_sync.protocol import messages
+from wsep_sync.protocol.messages import (
     FEATURES,
     MAX_BODY,
     MAX_MESSAGE,
@@ -43,6 +44,8 @@ from wsep_sync.messages import (
     Taken,
     decode_client_message,
     decode_server_message,
+)
+from wsep_sync.protocol.words import (
     signal_from_message,
     signal_message,
     start_error_from_reason,

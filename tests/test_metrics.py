@@ -16,10 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import wsep_sync
 from wsep_sync import Command, ConnectError, ExitError, LocalExecer, Server, StartError, connect
-from wsep_sync.access import Access
 from wsep_sync.errors import TransportClosed, start_error
-from wsep_sync.metrics import failure_reason
-from wsep_sync.wsgi import application
+from wsep_sync.serving.metrics import failure_reason
+from wsep_sync.web.access import Access
+from wsep_sync.web.wsgi import application
 
 
 def get(

@@ -41,9 +41,9 @@ from wsep_sync import (
     connect,
     run,
 )
-from wsep_sync.copiers import same_open_file
-from wsep_sync.messages import ExitCode, Pid, Start, decode_client_message
-from wsep_sync.prelude import Prelude
+from wsep_sync.execers.prelude import Prelude
+from wsep_sync.faces.copying import same_open_file
+from wsep_sync.protocol.messages import ExitCode, Pid, Start, decode_client_message
 from wsep_sync.transports.base import Transport
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -759,7 +759,7 @@ def test_a_lost_connection_before_the_command_is_known_to_run() -> None:
 
 def test_an_output_that_nobody_reads_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """At a server that has no way to tell of the end ahead of it."""
-    monkeypatch.setattr("wsep_sync.remote._UNREAD_AFTER", 0.1)
+    monkeypatch.setattr("wsep_sync.execers.remote.process._UNREAD_AFTER", 0.1)
 
     def script(transport: Transport) -> None:
         transport.receive()

@@ -55,12 +55,12 @@ from wsep_sync import (
     StartError,
     TransportClosed,
     connect,
-    remote,
     run,
 )
-from wsep_sync.dial import dial
-from wsep_sync.messages import FEATURES, Ended, ExitCode, Pid
+from wsep_sync.execers.dial import dial
+from wsep_sync.execers.remote import process as remote
 from wsep_sync.process import CLOSE_GRACE
+from wsep_sync.protocol.messages import FEATURES, Ended, ExitCode, Pid
 from wsep_sync.transports import sockets
 from wsep_sync.transports.base import Transport
 from wsep_sync.transports.memory import memory_pair

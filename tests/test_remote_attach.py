@@ -19,9 +19,9 @@ from wsep_sync import (
     TransportClosed,
     connect,
 )
-from wsep_sync.listener import Listener
 from wsep_sync.transports.base import Transport
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 CAT = Command("sh", ["-c", "stty -echo; echo ready; exec cat"], tty=True, id="s")
 

@@ -45,12 +45,12 @@ from wsep_sync import (
     TransportClosed,
     connect,
     process,
-    server,
 )
-from wsep_sync.listener import Listener
+from wsep_sync.serving import connection as server
 from wsep_sync.transports.memory import memory_pair
 from wsep_sync.transports.sockets import SocketTransport
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 CLOSE_STDIN = {"type": "close_stdin"}
 

@@ -50,11 +50,12 @@ from wsep_sync import (
 )
 from wsep_sync import process as process_module
 from wsep_sync.errors import SessionClosed
-from wsep_sync.listener import Listener
-from wsep_sync.session import Session, State
+from wsep_sync.jobs.options import State
+from wsep_sync.jobs.session import Session
 from wsep_sync.terminals import replay
 from wsep_sync.transports.memory import memory_pair
-from wsep_sync.wsgi import application
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 WATCHING = Options(read_only=True)
 
@@ -69,7 +70,7 @@ def sessions() -> Iterator[Hub]:
 
 @pytest.fixture(params=[replay], ids=["replay"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsep_sync.session.redraw", request.param)
+    monkeypatch.setattr("wsep_sync.jobs.client.redraw", request.param)
 
 
 @pytest.fixture

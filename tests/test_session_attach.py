@@ -17,7 +17,8 @@ from helpers import SECONDS, Task, blocked, eventually, gone, read_past
 from session_clients import Client, Hub, hub, session
 
 from wsep_sync import LocalExecer
-from wsep_sync.session import Session, State
+from wsep_sync.jobs.options import State
+from wsep_sync.jobs.session import Session
 from wsep_sync.terminals import Snapshot, replay
 
 RAW_CAT = ("sh", "-c", "stty raw -echo; echo ready; exec cat")
@@ -47,7 +48,7 @@ class Slow:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
     slow = Slow()
-    monkeypatch.setattr("wsep_sync.session.redraw", slow)
+    monkeypatch.setattr("wsep_sync.jobs.client.redraw", slow)
     yield slow
     slow.go_on.set()
 
@@ -128,7 +129,7 @@ def test_a_client_leaves_while_its_redraw_is_made(slow: Slow) -> None:
 def test_a_redraw_that_is_overtaken_is_made_once_more(
     slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsep_sync.session._CLIENT_LIMIT", 50_000)
+    monkeypatch.setattr("wsep_sync.jobs.client._CLIENT_LIMIT", 50_000)
     live = Session(session("x", *RAW_CAT), LocalExecer())
     with contextlib.ExitStack() as stack:
         stack.callback(live.close)
@@ -162,9 +163,9 @@ def test_a_redraw_that_is_overtaken_is_made_once_more(
 def test_a_redraw_that_is_overtaken_twice_is_made_again_when_it_was_read(
     slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsep_sync.session._CLIENT_LIMIT", 50_000)
+    monkeypatch.setattr("wsep_sync.jobs.client._CLIENT_LIMIT", 50_000)
     replayed = Slow()
-    monkeypatch.setattr("wsep_sync.session.replay", replayed)
+    monkeypatch.setattr("wsep_sync.jobs.client.replay", replayed)
     live = Session(session("x", *RAW_CAT), LocalExecer())
     with contextlib.ExitStack() as stack:
         stack.callback(live.close)
@@ -196,7 +197,7 @@ def test_a_redraw_that_fails_costs_nobody_the_live_output(
     def broken(_: Snapshot) -> bytes:
         raise IndexError("secret")
 
-    monkeypatch.setattr("wsep_sync.session.redraw", broken)
+    monkeypatch.setattr("wsep_sync.jobs.client.redraw", broken)
     with hub() as sessions, caplog.at_level(logging.ERROR, "wsep_sync"):
         one = sessions.attach("x", *RAW_CAT)
         one.until(b"ready")

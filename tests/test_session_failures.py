@@ -15,9 +15,10 @@ from session_clients import Client, hub, session
 
 from wsep_sync import Command, Execer, LocalExecer, Process, WsepError
 from wsep_sync.errors import ExitError, ExitMissing, StartError
-from wsep_sync.local import LocalProcess
-from wsep_sync.session import Session, State
-from wsep_sync.streams import DescriptorWriter as Writer
+from wsep_sync.execers.local.process import LocalProcess
+from wsep_sync.jobs.options import State
+from wsep_sync.jobs.session import Session
+from wsep_sync.streams.descriptors import DescriptorWriter as Writer
 
 SAYS = ("sh", "-c", "echo ready; while read -r line; do echo got $line; done; exit 0")
 
@@ -54,7 +55,7 @@ def test_a_thread_that_dies_ends_the_session_with_an_error(
         "input": (Writer, "write"),
     }[what]
     monkeypatch.setattr(where, name, breaks_after(getattr(where, name), passing))
-    monkeypatch.setattr("wsep_sync.session._LONGEST_WAIT", 0.05)  # more than one wait
+    monkeypatch.setattr("wsep_sync.jobs.session._LONGEST_WAIT", 0.05)  # more than one wait
     monkeypatch.delattr(Writer, "write_now")  # all input goes through its thread
     with hub() as sessions, caplog.at_level(logging.ERROR, "wsep_sync"):
         one = sessions.attach("x", *SAYS)

@@ -13,7 +13,7 @@ from session_clients import hub
 from session_floods import FLOODS, echo, flooded, request
 
 from wsep_sync import Command, LocalExecer, StartError
-from wsep_sync.session import Session
+from wsep_sync.jobs.session import Session
 
 ROUNDS = 3
 

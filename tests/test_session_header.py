@@ -15,7 +15,7 @@ from peers import BINARY, RawPeer, accept_raw, listening_socket, read_head
 from programs import run
 
 from wsep_sync import Command, Popen, connect, spawn
-from wsep_sync.remote import session_headers
+from wsep_sync.execers.remote.execer import session_headers
 
 PID = b'{"type":"pid","pid":7}\n'
 EXIT_0 = b'{"type":"exit_code","exit_code":0,"error":""}\n'

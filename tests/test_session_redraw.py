@@ -18,8 +18,8 @@ from terminal_engines import emulate, helper
 from terminal_judges import JUDGES, LEFT_OVER, Shown, answers_and_bells, assert_same
 
 from wsep_sync import Command, LocalExecer, Process
-from wsep_sync import session as session_module
-from wsep_sync.session import Session
+from wsep_sync.jobs import client as session_module
+from wsep_sync.jobs.session import Session
 from wsep_sync.terminals import recording as recording_module
 from wsep_sync.terminals import replay
 

@@ -14,9 +14,9 @@ from helpers import SECONDS, Task, blocked, eventually, serving
 from session_clients import Client, Hub, hub, session
 
 from wsep_sync import Command, LocalExecer, Options, Process, Server
-from wsep_sync.listener import Listener
-from wsep_sync.session import Session
-from wsep_sync.wsgi import application
+from wsep_sync.jobs.session import Session
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 WATCHING = Options(read_only=True)
 

@@ -50,10 +50,10 @@ from wsep_sync import (
     connect,
     run,
     spawn,
-    ssh_launch,
 )
-from wsep_sync.dial import dial
-from wsep_sync.ssh import connect_ssh
+from wsep_sync.execers.dial import dial
+from wsep_sync.execers.ssh import launch as ssh_launch
+from wsep_sync.execers.ssh.execer import connect_ssh
 
 # It is the kernel that decides here, or another program, and no version of Python.
 pytestmark = pytest.mark.long

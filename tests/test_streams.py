@@ -23,19 +23,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsep_sync.errors import ExitMissing
-from wsep_sync.streams import (
-    BoundedPipe,
-    DescriptorReader,
-    DescriptorWriter,
-    Handover,
-    PipeReader,
-    buffered_reader,
-    buffered_writer,
-    close_quietly,
-    empty_reader,
-    no_writer,
-)
-from wsep_sync.wakeup import Wakeup
+from wsep_sync.streams.bounded_pipe import BoundedPipe, PipeReader, empty_reader
+from wsep_sync.streams.descriptors import DescriptorReader, DescriptorWriter, Handover
+from wsep_sync.streams.files import buffered_reader, buffered_writer, close_quietly, no_writer
+from wsep_sync.streams.wakeup import Wakeup
 
 # Readers: both kinds, each with a function that writes to it and one that ends it.
 
@@ -785,7 +776,7 @@ def test_ctrl_c_interrupts_a_read() -> None:
     code = """
 import os, sys
 from wsep_sync.streams import *
-from wsep_sync.wakeup import Wakeup
+from wsep_sync.streams.wakeup import Wakeup
 pipe = BoundedPipe()
 reading, writing = os.pipe()
 files = {"memory": PipeReader(pipe), "pipe": DescriptorReader(Handover(reading), Wakeup())}

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from helpers import SECONDS
 
-from wsep_sync import systemd
-from wsep_sync.systemd import listen_sockets, notify
+from wsep_sync.web import systemd
+from wsep_sync.web.systemd import listen_sockets, notify
 
 # Reporting
 
@@ -116,7 +116,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 PRINT = """
 import os, sys
-from wsep_sync.systemd import listen_sockets
+from wsep_sync.web.systemd import listen_sockets
 try:
     sockets = listen_sockets()
 except OSError as error:

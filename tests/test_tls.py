@@ -14,7 +14,7 @@ from helpers import Task, listening
 
 from wsep_sync import Command, connect
 from wsep_sync.errors import ConnectError
-from wsep_sync.messages import MAX_MESSAGE
+from wsep_sync.protocol.messages import MAX_MESSAGE
 from wsep_sync.transports import liveness
 from wsep_sync.transports.base import Transport
 

@@ -45,9 +45,9 @@ from wsproto.events import BytesMessage
 from wsproto.extensions import PerMessageDeflate
 
 from wsep_sync.errors import ConnectError, ProtocolError, TransportClosed
-from wsep_sync.listener import Listener
-from wsep_sync.messages import MAX_MESSAGE
-from wsep_sync.transports import frames, liveness, sockets
+from wsep_sync.protocol import frames
+from wsep_sync.protocol.messages import MAX_MESSAGE
+from wsep_sync.transports import liveness, sockets
 from wsep_sync.transports.base import Transport, close_reason
 from wsep_sync.transports.memory import MemoryTransport, memory_pair
 from wsep_sync.transports.simple_websocket import (
@@ -57,6 +57,7 @@ from wsep_sync.transports.simple_websocket import (
 )
 from wsep_sync.transports.sockets import SocketTransport, StreamSocket
 from wsep_sync.transports.websocket_client import WebSocketClientTransport, connect_websocket
+from wsep_sync.web.listener import Listener
 
 # Both ends
 

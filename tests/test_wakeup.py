@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 from helpers import Task, blocked
 
-from wsep_sync.wakeup import READ, WRITE, Wakeup, wait_for
+from wsep_sync.streams.wakeup import READ, WRITE, Wakeup, wait_for
 
 
 @pytest.fixture

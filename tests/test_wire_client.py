@@ -22,7 +22,7 @@ from helpers import Task
 from peers import BINARY, CLOSE, Frame, RawPeer, accept_raw, listening_socket
 
 from wsep_sync import Command, ExitError, Process, connect
-from wsep_sync.messages import MAX_MESSAGE
+from wsep_sync.protocol.messages import MAX_MESSAGE
 
 ENTRIES = {
     entry["name"]: entry

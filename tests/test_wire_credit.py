@@ -16,7 +16,7 @@ import pytest
 from helpers import SECONDS, MemoryExecer, RawClient, Task, eventually, gone, listening, sh
 
 from wsep_sync import Command, connect
-from wsep_sync.messages import FEATURES, Start
+from wsep_sync.protocol.messages import FEATURES, Start
 
 WINDOW = 100_000
 

@@ -19,8 +19,8 @@ from helpers import SECONDS, RawClient, Task, eventually, listening, start_messa
 from peers import BINARY, dial_raw
 
 from wsep_sync import Command, LocalExecer, Server
-from wsep_sync.session import SessionInfo
-from wsep_sync.wsgi import UPGRADED, application
+from wsep_sync.jobs.options import SessionInfo
+from wsep_sync.web.wsgi import UPGRADED, application
 
 KEY = base64.b64encode(b"sixteen bytes...").decode()
 # RFC 6455, section 4.2.2.

@@ -43,18 +43,19 @@ if TYPE_CHECKING:
         TransportClosed,
         WsepError,
     )
-    from .expect import spawn
-    from .fan_out import Outcome
-    from .fan_out import map as map
-    from .local import LocalExecer
-    from .messages import Command
-    from .policy import RestrictedExecer, UserExecer
-    from .popen import Popen, call, check_call, check_output, getoutput, getstatusoutput, run
+    from .execers.local.execer import LocalExecer
+    from .execers.policy import RestrictedExecer, UserExecer
+    from .execers.remote.execer import RemoteExecer, connect
+    from .execers.ssh.execer import SSHExecer
+    from .faces.expect import spawn
+    from .faces.fan_out import Outcome
+    from .faces.fan_out import map as map
+    from .faces.popen import Popen, call, check_call, check_output, getoutput, getstatusoutput, run
+    from .jobs.options import Options, SessionInfo, State
+    from .jobs.session import Session
     from .process import Execer, Process
-    from .remote import RemoteExecer, connect
-    from .server import Options, Server, serve
-    from .session import Session, SessionInfo, State
-    from .ssh import SSHExecer
+    from .protocol.command import Command
+    from .serving.server import Server, serve
 
 # Where each name is from. Imported when it is first asked for: nobody should wait for what is not
 # used, and a client uses half of this.
@@ -76,31 +77,31 @@ _MODULES = {
     "StartError": ".errors",
     "TransportClosed": ".errors",
     "WsepError": ".errors",
-    "spawn": ".expect",
-    "Outcome": ".fan_out",
-    "map": ".fan_out",
-    "LocalExecer": ".local",
-    "Command": ".messages",
-    "RestrictedExecer": ".policy",
-    "UserExecer": ".policy",
-    "Popen": ".popen",
-    "call": ".popen",
-    "check_call": ".popen",
-    "check_output": ".popen",
-    "getoutput": ".popen",
-    "getstatusoutput": ".popen",
-    "run": ".popen",
+    "spawn": ".faces.expect",
+    "Outcome": ".faces.fan_out",
+    "map": ".faces.fan_out",
+    "LocalExecer": ".execers.local.execer",
+    "Command": ".protocol.command",
+    "RestrictedExecer": ".execers.policy",
+    "UserExecer": ".execers.policy",
+    "Popen": ".faces.popen",
+    "call": ".faces.popen",
+    "check_call": ".faces.popen",
+    "check_output": ".faces.popen",
+    "getoutput": ".faces.popen",
+    "getstatusoutput": ".faces.popen",
+    "run": ".faces.popen",
     "Execer": ".process",
     "Process": ".process",
-    "RemoteExecer": ".remote",
-    "connect": ".remote",
-    "Options": ".server",
-    "Server": ".server",
-    "serve": ".server",
-    "Session": ".session",
-    "SessionInfo": ".session",
-    "State": ".session",
-    "SSHExecer": ".ssh",
+    "RemoteExecer": ".execers.remote.execer",
+    "connect": ".execers.remote.execer",
+    "Options": ".jobs.options",
+    "Server": ".serving.server",
+    "serve": ".serving.server",
+    "Session": ".jobs.session",
+    "SessionInfo": ".jobs.options",
+    "State": ".jobs.options",
+    "SSHExecer": ".execers.ssh.execer",
 }
 
 # Without map: a star import must not take the built-in one away.

@@ -18,7 +18,10 @@ from typing import TypeAlias
 
 from .threads import start_thread
 
-__all__ = ["Hold", "later"]
+__all__ = [
+    "Hold",
+    "later",
+]
 
 _Call: TypeAlias = "Callable[[], object]"
 

@@ -13,7 +13,9 @@ import logging  # noqa: F401
 import os
 import threading
 
-__all__ = ["importing"]
+__all__ = [
+    "importing",
+]
 
 #: Held while a function imports something; guards nothing else. Reentrant: what is imported may
 #: import.

@@ -17,7 +17,14 @@ import time
 from datetime import datetime, timezone
 from types import TracebackType
 
-__all__ = ["JSONFormatter", "TextFormatter", "Warnings", "log", "log_bug", "log_event"]
+__all__ = [
+    "JSONFormatter",
+    "TextFormatter",
+    "Warnings",
+    "log",
+    "log_bug",
+    "log_event",
+]
 
 #: The package's logger.
 log = logging.getLogger("wsep_sync")

@@ -9,9 +9,18 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 
 from .errors import ExitError, ExitMissing, OutputUnread, WsepError, suppress_system
-from .messages import FEATURE_SIGNAL, Command
+from .protocol.command import Command
+from .protocol.messages import FEATURE_SIGNAL
 
-__all__ = ["CLOSE_GRACE", "SIGKILL", "Awaited", "Execer", "Process", "ended", "is_running"]
+__all__ = [
+    "CLOSE_GRACE",
+    "SIGKILL",
+    "Awaited",
+    "Execer",
+    "Process",
+    "ended",
+    "is_running",
+]
 
 #: Its number, which Windows has no name for.
 SIGKILL: int = getattr(signals, "SIGKILL", 9)

@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 from .log import log_bug
 
-__all__ = ["start_thread"]
+__all__ = [
+    "start_thread",
+]
 
 
 def start_thread(

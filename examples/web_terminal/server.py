@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsep_sync import LocalExecer, Server
-from wsep_sync.access import Access
-from wsep_sync.listener import Listener
-from wsep_sync.wsgi import application
+from wsep_sync.web.access import Access
+from wsep_sync.web.listener import Listener
+from wsep_sync.web.wsgi import application
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

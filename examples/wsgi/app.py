@@ -11,7 +11,7 @@ each takes one. ``gunicorn.conf.py`` is read by gunicorn when it is started here
 from __future__ import annotations
 
 from wsep_sync import LocalExecer, Server
-from wsep_sync.wsgi import application
+from wsep_sync.web.wsgi import application
 
 server = Server()
 app = application(server, LocalExecer())

@@ -17,7 +17,7 @@ from flask_sock import Sock
 from simple_websocket import Server as WebSocket
 
 from wsep_sync import LocalExecer, Server
-from wsep_sync.access import Access, Refusal
+from wsep_sync.web.access import Access, Refusal
 
 app = Flask(__name__)
 sock = Sock(app)

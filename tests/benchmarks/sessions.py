@@ -24,8 +24,8 @@ from session_clients import Client, attach_message
 from session_clients import session as session_command
 
 from wsep_sync import LocalExecer, connect
-from wsep_sync import session as session_module
-from wsep_sync.session import Session
+from wsep_sync.jobs import session as session_module
+from wsep_sync.jobs.session import Session
 
 STARTS = 100
 HELD = 300

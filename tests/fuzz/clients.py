@@ -16,13 +16,7 @@ from peers import accept_key, listening_socket, read_head
 from fuzz import grammar
 from fuzz.campaign import Case
 from wsep_sync import PIPE, Command, Popen, Process, connect
-from wsep_sync.errors import (
-    ConnectError,
-    ExitError,
-    ExitMissing,
-    StartError,
-    TransportClosed,
-)
+from wsep_sync.errors import ConnectError, ExitError, ExitMissing, StartError, TransportClosed
 
 # How starting, and then using, a command may fail when the server talks nonsense.
 _START_ERRORS = (ConnectError, StartError, TransportClosed)

@@ -13,11 +13,11 @@ import hypothesis
 from hypothesis import strategies as st
 
 from wsep_sync.errors import ProtocolError
-from wsep_sync.messages import (
+from wsep_sync.protocol.command import Command
+from wsep_sync.protocol.messages import (
     MAX_MESSAGE,
     CloseOutput,
     CloseStdin,
-    Command,
     Ended,
     Eof,
     ExitCode,

@@ -22,8 +22,8 @@ from .console import CANNOT_RUN, NO_CONNECTION, NOT_FOUND, SIGNALLED, complain
 if TYPE_CHECKING:
     import ssl
 
-    from ..messages import Command
     from ..process import Execer, Process
+    from ..protocol.command import Command
 
 __all__ = ["Target", "client_command", "exit_status", "explain", "target"]
 
@@ -53,7 +53,7 @@ class Target:
 
     def attach(self, command: Command) -> Process:
         """Connect, and attach to a command's session, which is not started if it is not there."""
-        from ..remote import RemoteExecer
+        from ..execers.remote.execer import RemoteExecer
 
         with self._dial(command.id) as execer:
             assert isinstance(execer, RemoteExecer)
@@ -61,7 +61,7 @@ class Target:
 
     @contextlib.contextmanager
     def _dial(self, session_id: str) -> Iterator[Execer]:
-        from ..dial import dial
+        from ..execers.dial import dial
 
         try:
             with dial(
@@ -90,7 +90,7 @@ def target(arguments: argparse.Namespace) -> Iterator[Target]:
 
 
 def _environment_token(arguments: argparse.Namespace) -> str | None:
-    from ..remote import environment_token
+    from ..execers.remote.execer import environment_token
 
     if arguments.url.startswith("ssh://"):
         return None
@@ -123,7 +123,7 @@ def _ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 def client_command(arguments: argparse.Namespace, **options: object) -> Command:
-    from ..messages import Command
+    from ..protocol.command import Command
 
     argv = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not argv:

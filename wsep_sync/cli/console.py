@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 
-from ..wakeup import READ, WRITE, wait_for
+from ..streams.wakeup import READ, WRITE, wait_for
 
 __all__ = [
     "CANNOT_RUN",

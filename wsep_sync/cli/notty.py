@@ -10,8 +10,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from ..copiers import check_readable, is_null_device
 from ..errors import WsepError
+from ..faces.copying import check_readable, is_null_device
 from ..threads import start_thread
 from .client import client_command, exit_status, target
 from .console import PIECE, read, write

@@ -13,15 +13,17 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .. import log, systemd
-from ..access import Access, is_loopback
-from ..listener import Listener
-from ..local import LocalExecer
-from ..remote import environment_token
-from ..server import Options, Server
+from .. import log
+from ..execers.local.execer import LocalExecer
+from ..execers.remote.execer import environment_token
+from ..jobs.options import Options
+from ..serving.server import Server
+from ..streams.wakeup import Wakeup
 from ..threads import start_thread
-from ..wakeup import Wakeup
-from ..wsgi import application
+from ..web import systemd
+from ..web.access import Access, is_loopback
+from ..web.listener import Listener
+from ..web.wsgi import application
 from .console import complain
 from .signals import Ended, Signals
 
@@ -175,7 +177,7 @@ def _check_exposure(
 def _execer(arguments: argparse.Namespace) -> Execer:
     if arguments.user is None:
         return LocalExecer()
-    from ..policy import UserExecer
+    from ..execers.policy import UserExecer
 
     return UserExecer(LocalExecer(), arguments.user)
 

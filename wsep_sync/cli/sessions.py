@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConnectError
-from ..streams import RawFile, Reader
+from ..streams.files import RawFile, Reader
 from .client import Target, target
 from .console import complain, one_line
 from .signals import Signals
@@ -105,7 +105,7 @@ def _http(server: Target, method: str, path: str, session_id: str) -> tuple[int,
     import http.client
     from urllib.parse import urlsplit
 
-    from ..remote import session_headers
+    from ..execers.remote.execer import session_headers
     from ..transports.websocket_client import Handshake
 
     url, timeout = server.url, server.timeout

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TypeVar
 
+from ..streams.wakeup import READ, Wakeup, wait_for
 from ..threads import start_thread
-from ..wakeup import READ, Wakeup, wait_for
 
 __all__ = ["Ended", "Signals"]
 

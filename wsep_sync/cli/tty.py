@@ -20,15 +20,15 @@ from ..errors import (
     TransportClosed,
     WsepError,
 )
+from ..streams.wakeup import WRITE, wait_for
 from ..threads import start_thread
-from ..wakeup import WRITE, wait_for
 from .client import Target, client_command, exit_status, target
 from .console import NO_CONNECTION, PIECE, one_line, read, write
 from .signals import Signals
 
 if TYPE_CHECKING:
-    from ..messages import Command
     from ..process import Process
+    from ..protocol.command import Command
 
 __all__ = ["tty"]
 
@@ -291,7 +291,7 @@ class _TerminalClient:
 
 
 def _can_attach(process: Process) -> bool:
-    from ..messages import FEATURE_ATTACH
+    from ..protocol.messages import FEATURE_ATTACH
 
     return FEATURE_ATTACH in getattr(process, "features", ())
 

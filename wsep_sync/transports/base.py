@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TypeAlias
 
-from ..messages import MAX_MESSAGE
+from ..protocol.messages import MAX_MESSAGE
 
 __all__ = ["CLOSE_TIMEOUT", "FEATURES_HEADER", "POLICY_VIOLATION", "Transport", "close_reason"]
 
@@ -35,7 +35,7 @@ class Transport(ABC):
     """
 
     #: The additions that the other end named while the connection was made, if this is a client's:
-    #: what a first message may ask for; see :data:`~wsep_sync.messages.FEATURES`.
+    #: what a first message may ask for; see :data:`~wsep_sync.protocol.messages.FEATURES`.
     peer_features: frozenset[str] = frozenset()
 
     @property

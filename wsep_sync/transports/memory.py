@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from ..errors import ProtocolError, TransportClosed, copy_error
-from ..messages import FEATURES, MAX_MESSAGE
+from ..protocol.messages import FEATURES, MAX_MESSAGE
 from .base import Buffer, Transport, close_reason
 
 __all__ = ["MemoryTransport", "memory_pair"]

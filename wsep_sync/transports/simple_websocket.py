@@ -16,8 +16,8 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Even
 from wsproto.utilities import RemoteProtocolError
 
 from ..errors import ProtocolError, TransportClosed, copy_error
-from ..messages import MAX_MESSAGE
-from ..wakeup import READ, Wakeup
+from ..protocol.messages import MAX_MESSAGE
+from ..streams.wakeup import READ, Wakeup
 from .base import CLOSE_TIMEOUT, FEATURES_HEADER, Buffer
 from .sockets import SocketTransport, StreamSocket
 

@@ -22,11 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ProtocolError, TransportClosed, copy_error, suppress_system
 from ..lazy import importing
-from ..messages import MAX_MESSAGE
-from ..wakeup import READ, WRITE, Wakeup, wait_for
-from . import liveness
-from .base import CLOSE_TIMEOUT, Buffer, Transport, close_reason
-from .frames import (
+from ..protocol.frames import (
     BINARY,
     CLOSE,
     PING,
@@ -36,6 +32,10 @@ from .frames import (
     frame,
     parse_close,
 )
+from ..protocol.messages import MAX_MESSAGE
+from ..streams.wakeup import READ, WRITE, Wakeup, wait_for
+from . import liveness
+from .base import CLOSE_TIMEOUT, Buffer, Transport, close_reason
 
 if TYPE_CHECKING:
     import ssl

@@ -1,0 +1,1 @@
+"""Commands on this machine: on pipes or a terminal, and ended with their whole session."""

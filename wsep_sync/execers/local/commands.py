@@ -1,0 +1,38 @@
+"""Commands with what no server can be told: :class:`LoginCommand`, :class:`MergedCommand`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from ...protocol.command import Command
+
+if sys.platform != "win32":
+    pass
+
+__all__ = [
+    "LoginCommand",
+    "MergedCommand",
+]
+
+
+@dataclass(frozen=True)
+class LoginCommand(Command):
+    """A command with what a login gives besides its user, which no server can be told.
+
+    Args:
+        groups: Supplementary groups to have, if ``uid`` or ``gid`` is given.
+        home: Directory to run in, or ``/`` if it cannot be entered. A relative ``working_dir``
+            is relative to it.
+    """
+
+    groups: tuple[int, ...] = ()
+    home: str = ""
+
+
+@dataclass(frozen=True)
+class MergedCommand(Command):
+    """A command whose error output goes where its output goes, in one pipe.
+
+    No server can be told; see :class:`.Prelude`. Its process's ``stderr`` is at its end.
+    """

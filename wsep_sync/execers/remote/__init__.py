@@ -1,0 +1,1 @@
+"""Commands at the other end of a WebSocket: the client of the wire."""

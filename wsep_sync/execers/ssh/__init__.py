@@ -1,0 +1,1 @@
+"""Commands on a host that has nothing but an SSH server."""

@@ -1,0 +1,256 @@
+"""One command on many servers: :func:`map`."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, AnyStr, Generic, Literal, overload
+
+from ..errors import WsepError, suppress_system
+from ..lazy import importing
+from ..streams.wakeup import a_while
+from .popen import DEVNULL, PIPE, CalledProcessError, CompletedProcess, Popen, ending
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+    from typing_extensions import Unpack
+
+    from .popen import AnyOptions, CommandLine, File, Options
+
+__all__ = [
+    "Outcome",
+    "map",
+]
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[AnyStr]):
+    """What became of the command on one server.
+
+    Attributes:
+        url: The server.
+        result: The command's status and outputs, if it ran to its end.
+        error: Why it did not: ``ConnectError``, ``FileNotFoundError``, ``TimeoutExpired``,
+            ``ExitMissing`` or another that :func:`~wsep_sync.run` raises.
+    """
+
+    url: str
+    result: CompletedProcess[AnyStr] | None = None
+    error: Exception | None = None
+
+
+@overload
+def map(
+    command: CommandLine,
+    urls: Iterable[str],
+    max_workers: int = 32,
+    *,
+    progress: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    input: str | None = None,
+    stdin: File = DEVNULL,
+    stdout: File = PIPE,
+    stderr: File = PIPE,
+    text: Literal[True],
+    universal_newlines: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    **options: Unpack[Options],
+) -> Iterator[Outcome[str]]: ...
+@overload
+def map(
+    command: CommandLine,
+    urls: Iterable[str],
+    max_workers: int = 32,
+    *,
+    progress: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    input: str | None = None,
+    stdin: File = DEVNULL,
+    stdout: File = PIPE,
+    stderr: File = PIPE,
+    text: bool | None = None,
+    universal_newlines: bool | None = None,
+    encoding: str,
+    errors: str | None = None,
+    **options: Unpack[Options],
+) -> Iterator[Outcome[str]]: ...
+@overload
+def map(
+    command: CommandLine,
+    urls: Iterable[str],
+    max_workers: int = 32,
+    *,
+    progress: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    input: ReadableBuffer | None = None,
+    stdin: File = DEVNULL,
+    stdout: File = PIPE,
+    stderr: File = PIPE,
+    text: Literal[False] | None = None,
+    universal_newlines: Literal[False] | None = None,
+    encoding: None = None,
+    errors: None = None,
+    **options: Unpack[Options],
+) -> Iterator[Outcome[bytes]]: ...
+@overload
+def map(
+    command: CommandLine,
+    urls: Iterable[str],
+    max_workers: int = 32,
+    *,
+    progress: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    input: ReadableBuffer | str | None = None,
+    stdin: File = DEVNULL,
+    stdout: File = PIPE,
+    stderr: File = PIPE,
+    **options: Unpack[AnyOptions],
+) -> Iterator[Outcome[Any]]: ...
+def map(
+    command: CommandLine,
+    urls: Iterable[str],
+    max_workers: int = 32,
+    *,
+    progress: bool = False,
+    **options: Any,
+) -> Iterator[Outcome[Any]]:
+    """Run a command on many servers at once and yield each outcome as it comes.
+
+    Nothing runs before the first outcome is asked for. Asking for the next one blocks until there
+    is one. Leaving the loop early, by an exception or Ctrl-C too, kills the commands that still
+    run and starts no others; that blocks until they have ended, or for as long as a connection
+    may take to be made.
+
+    Args:
+        command: As for :func:`~wsep_sync.run`.
+        urls: The servers. They are taken as they are needed, so there may be any number.
+        max_workers: How many commands run at the same time, each with a thread of its own.
+        progress: Show a progress bar on stderr; needs tqdm, ``pip install 'wsep-sync[progress]'``.
+        options: As for :func:`~wsep_sync.run`; ``timeout`` is for each command by itself. By
+            default stdout and stderr are captured and stdin is empty.
+
+    Yields:
+        An :class:`Outcome` for each URL. A failure is a value, not raised; a non-zero exit status
+        is one of those only with ``check=True``.
+
+    Raises:
+        ImportError: There is no tqdm to show progress with.
+        ValueError: ``max_workers`` is not positive; ``execer`` or ``url`` among the options.
+    """
+    if max_workers < 1:
+        raise ValueError(f"max_workers must be 1 or more, not {max_workers}")
+    for name in ("execer", "url"):
+        if options.get(name) is not None:
+            raise ValueError(f"{name}: the servers are those of urls")
+    bar = None
+    if progress:
+        bar = _progress_bar(len(urls) if isinstance(urls, Sized) else None)
+    return _outcomes(_FanOut(command, options), iter(urls), max_workers, bar)
+
+
+def _outcomes(
+    fan_out: _FanOut, urls: Iterator[str], max_workers: int, bar: Any
+) -> Iterator[Outcome[Any]]:
+    # It takes its time, which those who run one command need not spend.
+    with importing:
+        from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
+    with bar if bar is not None else contextlib.nullcontext():
+        # Its threads end in shutdown(), once what they run has ended, which stop() sees to.
+        pool = ThreadPoolExecutor(max_workers, thread_name_prefix="wsep-map")
+        try:
+            running = {pool.submit(fan_out.run, url) for url in itertools.islice(urls, max_workers)}
+            while running:
+                done, running = wait(running, a_while(), return_when=FIRST_COMPLETED)
+                for url in itertools.islice(urls, len(done)):
+                    running.add(pool.submit(fan_out.run, url))
+                for future in done:
+                    if bar is not None:
+                        bar.update()
+                    yield future.result()
+        finally:
+            fan_out.stop()
+            pool.shutdown()
+
+
+class _FanOut:
+    """The commands of one :func:`map` that run."""
+
+    def __init__(self, command: CommandLine, options: dict[str, Any]) -> None:
+        self._command = command
+        self._input = options.pop("input", None)
+        self._timeout: float | None = options.pop("timeout", None)
+        self._check: bool = options.pop("check", False)
+        self._options: dict[str, Any] = {"stdout": PIPE, "stderr": PIPE, **options}
+        if self._input is None:
+            self._options.setdefault("stdin", DEVNULL)
+        elif self._options.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        else:
+            self._options["stdin"] = PIPE
+        self._lock = threading.Lock()  # guards the two below
+        self._running: set[Popen[Any]] = set()
+        self._stopped = False
+
+    def run(self, url: str) -> Outcome[Any]:
+        try:
+            return Outcome(url, self._run(url))
+        except Exception as error:
+            # Its traceback would hold everything that was at work here.
+            return Outcome(url, error=error.with_traceback(None))
+
+    def _run(self, url: str) -> CompletedProcess[Any]:
+        with ending(self._command, url=url, **self._options) as process:
+            with self._lock:
+                self._running.add(process)
+                stopped = self._stopped
+            try:
+                if stopped:
+                    process.kill()
+                out, err = process.communicate(self._input, self._timeout)
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+        code = process.returncode
+        assert code is not None
+        if self._check and code:
+            raise CalledProcessError(code, process.args, out, err)
+        return CompletedProcess(process.args, code, out, err)
+
+    def stop(self) -> None:
+        """End what runs, and what may yet be started, with SIGKILL."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            with suppress_system(OSError, WsepError):
+                process.kill()
+        for process in running:
+            # Somebody whom the command left behind may hold its outputs open.
+            process.process.close()
+
+
+def _progress_bar(total: int | None) -> Any:
+    try:
+        with importing:
+            from tqdm import tqdm
+    except ImportError as error:
+        raise ImportError(
+            "progress=True needs tqdm: pip install 'wsep-sync[progress]'", name="tqdm"
+        ) from error
+
+    class Bar(tqdm):  # type: ignore[misc]
+        # A thread that redraws bars which stand still, for ever: not in somebody else's program.
+        monitor_interval = 0
+
+    # tqdm's own is one for several processes, too.
+    Bar.set_lock(threading.RLock())
+    return Bar(total=total, unit="server")

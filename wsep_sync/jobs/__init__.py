@@ -1,0 +1,1 @@
+"""Commands that outlive their connection. Today those on a terminal: sessions."""

@@ -1,0 +1,345 @@
+"""A session as one of its clients sees it: :class:`Client`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .. import streams
+from ..errors import SessionClosed
+from ..log import log, log_event
+from ..process import Process
+from ..protocol.messages import Resize
+from ..terminals import Recording, Snapshot, prepare, redraw, replay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from .session import Session
+from .options import State
+
+__all__ = [
+    "Client",
+    "ClientInput",
+    "ClientOutput",
+    "has_left",
+]
+
+
+# How many bytes may wait for one client before they are dropped, and it is redrawn instead.
+_CLIENT_LIMIT = 1 << 20
+
+
+# And in how many chunks: a program that writes byte by byte would make a hundred megabytes of it.
+_CLIENT_CHUNKS = 1 << 12
+
+
+_INPUT_PIECE = 1 << 14
+
+
+def has_left() -> BrokenPipeError:
+    return BrokenPipeError(errno.EPIPE, "this client has left the session")
+
+
+class Client(Process):
+    """A session's command, as one attached client sees it.
+
+    If the client only watches, whatever it does but read and leave is ignored.
+    """
+
+    def __init__(self, session: Session, pid: int, reattached: bool, read_only: bool) -> None:
+        self.pid = pid
+        self.reattached = reattached
+        self.read_only = read_only
+        self._session = session
+        self._raw = ClientInput(self), ClientOutput(self)
+        self.stdin = streams.buffered_writer(self._raw[0])
+        self.stdout = streams.buffered_reader(self._raw[1])
+        self.stderr = streams.empty_reader()
+        # All of these are guarded by the session's lock.
+        self.changed = threading.Condition(session._lock)
+        self.queue: deque[memoryview] = deque()  # what follows the redraw
+        self.size = 0  # of the queue
+        self.stale = reattached  # what it knows of the terminal is out of date: redraw it
+        self.repaint = False  # the program has to paint its alternate screen for it
+        self.alt_generation: int | None = None  # set if it has not seen the normal screen
+        self.attached = True
+        self.raw = True  # it gets the output as it is, with what its terminal answers
+        self.typed = 0  # when it did last, in order among all clients; 0 is never
+        self._last: Snapshot | None = None  # what there is to be redrawn when all has ended
+        # The rest are for the thread that reads.
+        self._redraw = memoryview(b"")  # what is yet to be read of it
+        self._painted = True  # or else the program is to paint, once the redraw has been read
+        self._too_early = 0  # how many of the last bytes of the snapshot it is not to get yet
+        process = session._process
+        self.features = process.features if process is not None else frozenset()
+
+    def put(self, data: bytes, alt_generation: int) -> bool:
+        """Queue output; return whether it is to reach this client.
+
+        Requires holding the session's lock.
+
+        Args:
+            data: The output.
+            alt_generation: As of the recording, which has been fed with it.
+        """
+        if self.stale:
+            return False
+        left_alt = self.alt_generation not in (None, alt_generation)
+        full = self.size + len(data) > _CLIENT_LIMIT or len(self.queue) >= _CLIENT_CHUNKS
+        if left_alt or full:
+            # It has never seen the normal screen that is shown now, or it reads too slowly.
+            self.stale = True
+            self.queue.clear()
+            self.size = 0
+        elif data:
+            self.queue.append(memoryview(data))
+            self.size += len(data)
+        self.changed.notify_all()
+        return not self.stale
+
+    def end(self, recording: Recording | None) -> None:
+        """The command has ended; requires holding the session's lock."""
+        if self.stale and recording is not None:
+            self._last = recording.snapshot()
+        self.changed.notify_all()
+
+    def read(self, buffer: memoryview) -> int:
+        """Block until there is output; store it and return how much, 0 at the end."""
+        while not self._redraw:
+            if not self._painted:
+                self._painted = True
+                # Whatever the program paints from now on is on its way to here.
+                self._session._repaint()
+            taken = self._take(buffer)
+            if isinstance(taken, int):
+                return taken
+            self._make_redraw(taken)
+        if not self.attached:
+            return 0
+        piece = self._redraw[: len(buffer)]
+        self._redraw = self._redraw[len(piece) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def _take(self, buffer: memoryview) -> int | Snapshot:
+        """Block until there is output, and store it, or return what is to be redrawn before."""
+        session = self._session
+        with session._lock:
+            while not self.queue:
+                if not self.attached:
+                    return 0
+                if snapshot := self._take_snapshot():
+                    return snapshot
+                if session._state is State.DONE:
+                    return 0
+                self.changed.wait()
+            done = 0
+            while done < len(buffer) and self.queue:
+                chunk = self.queue[0]
+                piece = chunk[: len(buffer) - done]
+                buffer[done : done + len(piece)] = piece
+                done += len(piece)
+                if len(piece) < len(chunk):
+                    self.queue[0] = chunk[len(piece) :]
+                else:
+                    self.queue.popleft()
+            self.size -= done
+            return done
+
+    def _take_snapshot(self) -> Snapshot | None:
+        """Return what this client is to be redrawn from, if it is; its queue begins after that.
+
+        Requires holding the lock.
+        """
+        session = self._session
+        assert session._lock.locked()
+        if not self.stale:
+            return None
+        snapshot, self._last = self._last, None
+        if snapshot is None and session._recording is not None:
+            snapshot = session._recording.snapshot()
+        if snapshot is None:
+            return None
+        self.stale = False
+        self.alt_generation = snapshot.alt_generation if snapshot.in_alt else None
+        # What the filter holds back comes whole later, or not at all.
+        self._too_early = 0 if self.raw else session._held_back
+        return snapshot
+
+    def _make_redraw(self, snapshot: Snapshot) -> None:
+        """Make the redraw, which takes a while: without the lock."""
+        with self._session._lock:
+            repaint, self.repaint = self.repaint, False
+        self._draw(redraw, snapshot, repaint)
+        with self._session._lock:
+            # What came meanwhile may be more than waits for one client.
+            again = self._take_snapshot()
+        if again is not None:
+            # In the way whose time is bounded. If that is too slow as well, it is read all the
+            # same, and then there is another: a flood must not put it off for ever.
+            self._draw(replay, again, repaint)
+
+    def _draw(self, make: Callable[[Snapshot], bytes], snapshot: Snapshot, repaint: bool) -> None:
+        if self._too_early:
+            snapshot = snapshot.without_last(self._too_early)
+        try:
+            self._redraw = memoryview(make(snapshot))
+            lost = snapshot.lost
+        except Exception as error:
+            # Live output, which follows, is better than none.
+            lost = True
+            reason = f"internal error in a redraw: {type(error).__name__}"
+            log_event(logging.ERROR, "failure", id=self._session.command.id, reason=reason)
+            log.debug("internal error in a redraw", exc_info=True)
+        # The program is to paint what is not known, and what another size has changed.
+        self._painted = self.read_only or not (snapshot.in_alt and (lost or repaint))
+
+    def resize(self, rows: int, cols: int) -> None:
+        Resize(rows, cols)  # raises what is wrong with them
+        if self.read_only:
+            return
+        with self._session._lock:
+            self._session._set_client_size(self, rows, cols)
+        self._session._tell_size()
+
+    def send_signal(self, signal: int) -> None:
+        process = self._session._process
+        if process is not None and not self.read_only:
+            process.send_signal(signal)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until the command has ended; SessionClosed once this client has left."""
+        session = self._session
+        with session._lock:
+            if not self.changed.wait_for(
+                lambda: session._state is State.DONE or not self.attached, timeout
+            ):
+                raise TimeoutError(f"the command has not ended within {timeout} seconds")
+            if session._state is not State.DONE:
+                raise SessionClosed("this client has left the session, which goes on")
+        session.wait()
+
+    def close(self) -> None:
+        """Leave the session, which goes on."""
+        session = self._session
+        with session._lock:
+            if not self.attached:
+                return
+            self.attached = False
+            session._clients.pop(self, None)
+            session._drop_client_size(self)
+            session._active = time.time()
+            if not session._clients:
+                session._unattended_since = time.monotonic()
+            self.queue.clear()
+            self.changed.notify_all()
+            session._input_changed.notify_all()
+            goes_on = session._state is State.READY
+        for raw in self._raw:
+            raw.leave()
+        session._tell_size()
+        if goes_on:
+            prepare()  # for who comes back
+
+    def hang_up(self) -> None:
+        self.close()
+
+    def kill(self) -> None:
+        process = self._session._process
+        if process is not None and not self.read_only:
+            process.kill()
+
+
+class ClientOutput(streams.RawFile):
+    """The raw, readable end of a client's queue."""
+
+    mode = "rb"
+
+    def __init__(self, client: Client) -> None:
+        # Until the client leaves, or this is closed: the client refers to it, and no cycle may
+        # outlive that. The collector would close it wherever it happens to run.
+        self._client: Client | None = client
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        client = self._client
+        return 0 if client is None else client.read(memoryview(buffer).cast("B"))
+
+    def leave(self) -> None:
+        """Be at the end from now on, and refer to the client no more."""
+        self._client = None
+
+    def close(self) -> None:
+        self._client = None
+        super().close()
+
+    def _drop(self) -> None:
+        self.close()
+
+
+class ClientInput(streams.RawFile):
+    """The raw, writable end of a session's terminal, for one client.
+
+    Closing it sends the terminal's end-of-file character, as the command's own stdin would; but
+    that may be sent many times over, so the command's stdin itself stays open. From a client that
+    has left nothing is sent: its shell would take it for the end.
+    """
+
+    mode = "wb"
+
+    def __init__(self, client: Client) -> None:
+        self._client: Client | None = client  # until this is closed, as above
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        client = self._check_open()
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), _INPUT_PIECE):
+            client._session._write(client, bytes(view[start : start + _INPUT_PIECE]))
+        return len(view)
+
+    def write_now(self, data: ReadableBuffer, /) -> int:
+        """Write as much as is taken without blocking; return how many bytes, perhaps none."""
+        client = self._check_open()
+        return client._session._write_now(client, data)
+
+    def _check_open(self) -> Client:
+        if self.closed:
+            raise ValueError("write to closed file")
+        client = self._client
+        if client is None:
+            raise has_left()
+        return client
+
+    def leave(self) -> None:
+        """Take nothing from now on, and refer to the client no more."""
+        self._client = None
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        try:
+            if client is not None:
+                # When the command has ended, or the client has left, there is nothing to be sent.
+                with contextlib.suppress(BrokenPipeError):
+                    client._session._write(client, None)
+        finally:
+            super().close()
+
+    def _drop(self) -> None:
+        # Sends nothing: a client is dropped when it has left.
+        self._client = None
+        super().close()

@@ -1,0 +1,78 @@
+"""How a server serves, and what a session is: :class:`Options`, :class:`State` and more."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "Options",
+    "SessionInfo",
+    "State",
+]
+
+
+class State(IntEnum):
+    """Where a session is in its life; it only moves forward."""
+
+    STARTING = 0
+    READY = 1
+    CLOSING = 2
+    DONE = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a server serves.
+
+    Args:
+        session_timeout: Seconds that a terminal session lives on with no client attached. When
+            clients ask for different ones, the longest holds.
+        start_timeout: Seconds that a client has, once connected, to say what to run.
+        log_arguments: Let the log name a command's arguments, which may be secrets, besides the
+            command.
+        read_only: Let clients watch the sessions there are, and no more: what they type and
+            signal is ignored, and so is the size of their terminals; what would start a command
+            is refused. While one watches, a session has a client, and lives on.
+    """
+
+    session_timeout: float = 300.0
+    start_timeout: float = 60.0
+    log_arguments: bool = False
+    read_only: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("session_timeout", "start_timeout"):
+            if not 0 < (seconds := getattr(self, name)) <= threading.TIMEOUT_MAX:
+                raise ValueError(f"{name} must be above 0, not {seconds}")
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What a session was at one moment.
+
+    Attributes:
+        id: The name it is attached by.
+        pid: The command's process id.
+        command: The program and its arguments; the first 1,024 characters of them, if there are
+            more, with an ellipsis.
+        rows: Height of the terminal in rows.
+        cols: Width of the terminal in columns.
+        clients: How many are attached.
+        created: When it was started, in seconds since the epoch.
+        last_activity: When it last had output or input, or a client came or went; likewise.
+    """
+
+    id: str
+    pid: int
+    command: tuple[str, ...]
+    rows: int
+    cols: int
+    clients: int
+    created: float
+    last_activity: float

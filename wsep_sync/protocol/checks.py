@@ -1,0 +1,78 @@
+"""What a message's fields may be: checks that name the field, and never its value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = [
+    "MAX_POSITION",
+    "MAX_WINDOW",
+    "OUTPUTS",
+    "check_number",
+    "check_output",
+    "check_string",
+    "check_strings",
+    "check_window",
+    "kind_of",
+    "number_of",
+]
+
+
+#: The largest position in a stream, and so the largest window, in bytes: 256 TiB.
+MAX_WINDOW = MAX_POSITION = 0xFFFF_FFFF_FFFF
+
+
+OUTPUTS = ("stdout", "stderr")
+
+
+def kind_of(value: object) -> str:
+    """Return what kind of value it is, in JSON's words."""
+    if isinstance(value, Mapping):
+        return "an object"
+    kinds = {bool: "a boolean", str: "a string", int: "a number", float: "a number", list: "a list"}
+    return "null" if value is None else kinds.get(type(value), type(value).__name__)
+
+
+def check_strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of strings, not {kind_of(values)}")
+    strings = tuple(values)
+    for string in strings:
+        check_string(name, string)
+    return strings
+
+
+def check_string(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {kind_of(value)}")
+    if "\0" in value:
+        raise ValueError(f"{name} has a NUL byte in it")
+
+
+def check_number(name: str, value: object, largest: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {kind_of(value)}")
+    if not 0 <= value <= largest:
+        raise ValueError(f"{name} must be 0 to {largest}")
+
+
+def check_window(value: object) -> None:
+    check_number("window", value, MAX_POSITION)
+    if not value:
+        raise ValueError("window must be above 0")
+
+
+def check_output(name: str, value: object) -> None:
+    check_string(name, value)
+    if value not in OUTPUTS:
+        raise ValueError(f"{name} must be stdout or stderr")
+
+
+def number_of(header: Mapping[str, Any], name: str) -> int:
+    value = header.get(name)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {kind_of(value)}")
+    return value

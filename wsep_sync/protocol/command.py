@@ -1,0 +1,111 @@
+"""What to run, and how: :class:`Command`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
+
+from .checks import check_number, check_output, check_string, check_strings, kind_of
+
+__all__ = [
+    "Command",
+    "nameless",
+    "variables",
+]
+
+
+# As in the reference, which has the two swapped: 80 rows of 24 columns.
+_DEFAULT_ROWS = 80
+
+
+_DEFAULT_COLS = 24
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run, and how.
+
+    For a server, all of it has to fit one message of 64,000 bytes. Longer, it cannot be started:
+    that is the error of an argument list that is too long, ``E2BIG``.
+
+    Args:
+        command: The program: a path, or a name that is looked up in the ``PATH`` of the
+            environment it will run in.
+        args: Its arguments, without the program's own name.
+        id: On a terminal: the name under which the session can be attached again.
+        tty: Run it on a terminal of its own rather than on three pipes. Its output, errors
+            included, then comes as ``stdout``.
+        rows: Height of the terminal in rows, 0 to 65535.
+        cols: Width of the terminal in columns, 0 to 65535. 0 rows make 80 of them, and 0 columns
+            24, as in the reference.
+        stdin: Give the command an input to write to. Otherwise it reads ``/dev/null``. A
+            terminal can be typed at either way.
+        uid: Numeric user to run as; 0 keeps the server's.
+        gid: Numeric group to run as; 0 keeps the server's. Changing either drops the
+            supplementary groups.
+        env: ``NAME=VALUE`` strings, added to the server's environment; the last of a name wins.
+            Others are passed on as they are, as in the reference.
+        working_dir: Directory to run in; "" keeps the server's.
+        discard: Which of ``stdout`` and ``stderr`` nobody wants: without a terminal, the command
+            has the null device for it.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A field cannot be sent or run: a NUL byte, a number out of range.
+    """
+
+    command: str
+    args: tuple[str, ...] = ()
+    _: KW_ONLY
+    id: str = ""
+    tty: bool = False
+    rows: int = 0
+    cols: int = 0
+    stdin: bool = False
+    uid: int = 0
+    gid: int = 0
+    env: tuple[str, ...] = ()
+    working_dir: str = ""
+    discard: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # A frozen dataclass is filled through object.__setattr__; this makes the lists that
+        # callers (and JSON) give into tuples.
+        object.__setattr__(self, "args", check_strings("args", self.args))
+        object.__setattr__(self, "env", check_strings("env", self.env))
+        object.__setattr__(self, "discard", check_strings("discard", self.discard))
+        for name in ("command", "id", "working_dir"):
+            check_string(name, getattr(self, name))
+        for name in ("tty", "stdin"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be true or false, not {kind_of(getattr(self, name))}")
+        for name in ("rows", "cols"):
+            check_number(name, getattr(self, name), 0xFFFF)
+        for name in ("uid", "gid"):
+            check_number(name, getattr(self, name), 0xFFFF_FFFF)
+        for name in self.discard:
+            check_output("discard", name)
+
+    @property
+    def terminal_size(self) -> tuple[int, int]:
+        """The rows and columns that its terminal has, if it is to have one."""
+        return self.rows or _DEFAULT_ROWS, self.cols or _DEFAULT_COLS
+
+
+def variables(entries: Iterable[str]) -> dict[str, str]:
+    """Return the variables of an environment, without the entries that are none.
+
+    A name may begin with ``=``, as in the reference: Windows keeps the current directories of its
+    drives in such variables.
+    """
+    found = {}
+    for entry in entries:
+        end = entry.find("=", 1)
+        if end > 0:
+            found[entry[:end]] = entry[end + 1 :]
+    return found
+
+
+def nameless(entries: Iterable[str]) -> list[str]:
+    """Return the entries of an environment that are no variables, and not empty."""
+    return [entry for entry in entries if entry and entry.find("=", 1) < 0]

@@ -1,0 +1,1 @@
+"""The other end of the wire: a table of what runs here, and a loop for each connection."""
