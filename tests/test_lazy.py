@@ -51,7 +51,7 @@ def test_every_import_within_a_function_is_under_the_lock() -> None:
         ("wsep_sync.transports.websocket_client", "wsep_sync.connect(url).close()"),
         ("wsep_sync.serving.server", "wsep_sync.Server"),
         ("concurrent.futures", "list(wsep_sync.map(['true'], [url]))"),
-        ("paramiko", "wsep_sync.execers.ssh.execer._paramiko()"),
+        ("paramiko", "wsep_sync.execers.ssh.library.load_paramiko()"),
     ],
 )
 def test_a_fork_in_the_midst_of_an_import(module: str, use: str) -> None:

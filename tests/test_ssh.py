@@ -657,7 +657,7 @@ def test_a_job_in_the_background_holds_the_output_but_not_the_status(host: Host)
 
 
 def test_an_output_that_nobody_reads(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsep_sync.ssh._UNREAD_AFTER", 0.1)
+    monkeypatch.setattr("wsep_sync.execers.ssh.process._UNREAD_AFTER", 0.1)
     with (
         host.connect() as execer,
         execer.start(Command("yes")) as process,

@@ -1,10 +1,11 @@
 """File objects over descriptors and over memory, and what blocks on them.
 
 :mod:`.descriptors` has the ends of a local command's pipes and terminal. :mod:`.bounded_pipe` is a
-pipe in memory, which a thread that receives messages fills. :mod:`.files` puts the io module's own
-buffers on top, so that ``read``, ``read1``, ``readline``, iteration, ``readinto``, ``peek``,
-``io.TextIOWrapper`` and ``shutil.copyfileobj`` behave as on any file. :mod:`.wakeup` wakes a thread
-that blocks on one of them.
+pipe in memory, which a thread that receives messages fills. :mod:`.sent_input` is the input of a
+command on another machine. :mod:`.files` puts the io module's own buffers on top, so that ``read``,
+``read1``, ``readline``, iteration, ``readinto``, ``peek``, ``io.TextIOWrapper`` and
+``shutil.copyfileobj`` behave as on any file. :mod:`.wakeup` wakes a thread that blocks on one of
+them.
 """
 
 from __future__ import annotations
