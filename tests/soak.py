@@ -31,8 +31,12 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pexpect
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
 from helpers import SECONDS, RawClient, Task, read_until, sh
 from session_clients import Client, attach_message, session
 from watched import Stock, WatchedServer, settled, watched_server

@@ -26,10 +26,10 @@ def openssh() -> Iterator[list[str]]:
     for name, path in (("sshd", "/usr/sbin:/usr/local/sbin:/sbin"), ("ssh", None)):
         if shutil.which(name, path=path) is None:
             raise Absent(f"no {name} on this machine")
-    # The tests'. Their directory comes last, for some names are in both.
-    tests = str(Path(__file__).parents[1])
-    if tests not in sys.path:
-        sys.path.append(tests)
+    # What the tests share. Its directory comes last: names here go before.
+    support = str(Path(__file__).parents[1] / "support")
+    if support not in sys.path:
+        sys.path.append(support)
     from sshd import sshd
 
     with sshd() as host:

@@ -10,6 +10,9 @@ import argparse
 import random
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from fuzz.campaign import say, shortened
 from fuzz.kinds import KINDS, run_kind

@@ -20,7 +20,7 @@ from wsep_sync import Command, ExitMissing, RemoteExecer, connect
 # Four programs have to start for each.
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
-DIRECTORY = Path(__file__).parent.parent / "examples" / "fleet"
+DIRECTORY = Path(__file__).parents[2] / "examples" / "fleet"
 
 IDS = [f"job-{number}" for number in range(12)]
 

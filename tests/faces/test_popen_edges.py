@@ -46,7 +46,7 @@ from wsep_sync.faces.copying import same_open_file
 from wsep_sync.protocol.messages import ExitCode, Pid, Start, decode_client_message
 from wsep_sync.transports.base import Transport
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")

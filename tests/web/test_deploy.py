@@ -35,7 +35,7 @@ from wsep_sync.web.wsgi import application
 
 pytestmark = pytest.mark.long
 
-EXAMPLES = Path(__file__).parent.parent / "examples" / "deploy"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "deploy"
 SCRIPT = Path(sysconfig.get_path("scripts"), "wsep-sync")
 NAME = "build.example.com"
 TOKEN = "s3cret"

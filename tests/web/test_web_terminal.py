@@ -32,7 +32,7 @@ from selenium.webdriver.common.keys import Keys
 # A browser takes its time to start, and the first test to fetch the page's packages.
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "web_terminal"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "web_terminal"
 
 
 @pytest.fixture(scope="module")

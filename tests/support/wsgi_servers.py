@@ -19,7 +19,7 @@ from typing import IO
 from helpers import SECONDS, eventually
 from programs import environment, server_process
 
-EXAMPLES = Path(__file__).parent.parent / "examples" / "wsgi"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "wsgi"
 
 PYTHON = [sys.executable, "-W", "error"]
 

@@ -35,7 +35,7 @@ from programs import (
 )
 from session_clients import session
 from tcp_proxy import AFTER, BODY, DOWN, FIN, HEADER, RST, UP, Fault
-from test_cli_terminal import Outer, text
+from terminal_windows import Outer, text
 
 from wsep_sync import Command, connect
 from wsep_sync.errors import ConnectError, ExitMissing

@@ -41,6 +41,8 @@ RAISED: dict[str, type[BaseException]] = {
 
 TEXT = "the caller's"
 
+INTERRUPTED = Path(__file__).parents[1] / "support" / "interrupted.py"
+
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
@@ -306,7 +308,10 @@ def test_what_a_handler_raises_anywhere_is_raised(place: str, kind: str, url: st
     done = subprocess.run(
         [
             *(sys.executable, "-X", "faulthandler"),
-            *(str(Path(__file__).parent / "interrupted.py"), "local" if place == "local" else url),
+            *(
+                str(Path(__file__).parents[1] / "support" / "interrupted.py"),
+                "local" if place == "local" else url,
+            ),
             kind,
         ],
         stdin=subprocess.DEVNULL,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 
 import pytest
+from terminal_engines import Emulated, helper
+
 from fuzz.campaign import Case, CaseFailed, run_cases
 from fuzz.frames import judge
 from fuzz.kinds import KINDS, run_kind
 from fuzz.peer import check_answer, check_server_frames
 from fuzz.terminals import check_twice
-from terminal_engines import Emulated, helper
 
 pytestmark = pytest.mark.long
 

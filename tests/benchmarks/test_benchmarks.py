@@ -16,7 +16,7 @@ import pytest
 from helpers import listening
 from programs import environment
 
-RUN = Path(__file__).parent / "benchmarks" / "run.py"
+RUN = Path(__file__).parent / "run.py"
 
 ROWS = (
     "input",
