@@ -57,7 +57,7 @@ def test_every_import_within_a_function_is_under_the_lock() -> None:
 def test_a_fork_in_the_midst_of_an_import(module: str, use: str) -> None:
     script = f"""
         import os, signal, sys, threading, time
-        import wsep_sync, wsep_sync.faces.popen
+        import wsep_sync, wsep_sync.faces.run
         import wsep_sync.execers.remote.execer, wsep_sync.execers.ssh.execer
         url = sys.argv[1]
         begun = threading.Event()

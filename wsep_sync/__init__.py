@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from .faces.expect import spawn
     from .faces.fan_out import Outcome
     from .faces.fan_out import map as map
-    from .faces.popen import Popen, call, check_call, check_output, getoutput, getstatusoutput, run
+    from .faces.popen import Popen
+    from .faces.run import call, check_call, check_output, getoutput, getstatusoutput, run
     from .jobs.options import Options, SessionInfo, State
     from .jobs.session import Session
     from .process import Execer, Process
@@ -85,12 +86,12 @@ _MODULES = {
     "RestrictedExecer": ".execers.policy",
     "UserExecer": ".execers.policy",
     "Popen": ".faces.popen",
-    "call": ".faces.popen",
-    "check_call": ".faces.popen",
-    "check_output": ".faces.popen",
-    "getoutput": ".faces.popen",
-    "getstatusoutput": ".faces.popen",
-    "run": ".faces.popen",
+    "call": ".faces.run",
+    "check_call": ".faces.run",
+    "check_output": ".faces.run",
+    "getoutput": ".faces.run",
+    "getstatusoutput": ".faces.run",
+    "run": ".faces.run",
     "Execer": ".process",
     "Process": ".process",
     "RemoteExecer": ".execers.remote.execer",

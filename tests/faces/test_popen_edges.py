@@ -569,9 +569,9 @@ def test_communicate_goes_on_sending_after_a_timeout(tested: Face, tmp_path: Pat
     data = os.urandom(1 << 16) * 64
     script = "read line < fifo; exec cat"
     with tested.Popen(["sh", "-c", script], stdin=PIPE, stdout=PIPE, cwd=tmp_path) as process:
-        for _ in range(2):
+        for input in (data, None):
             with pytest.raises(TimeoutExpired):
-                process.communicate(data if process._collectors is None else None, timeout=0.01)
+                process.communicate(input, timeout=0.01)
         (tmp_path / "fifo").write_text("go on\n")
         assert process.communicate()[0] == data
 

@@ -13,8 +13,9 @@ from faults import Site, Step, name, site
 from helpers import SECONDS
 from tcp_proxy import BODY, CUTS, DOWN, UP, Fault
 
+import wsep_sync
 from wsep_sync.errors import ConnectError, ExitMissing, TransportClosed
-from wsep_sync.faces import expect, popen
+from wsep_sync.faces import expect
 
 # It is the kernel that decides here, or another program, and no version of Python.
 pytestmark = pytest.mark.long
@@ -48,7 +49,7 @@ def raising(error: type[Exception] | None) -> contextlib.AbstractContextManager[
 def test_run(place: Site, step: Step, how: str) -> None:
     with place.proxy(Fault(how, *step, BODY)) as proxy:
         with raising(BREAKS[step]):
-            done = popen.run(
+            done = wsep_sync.run(
                 ["sh", "-c", "cat; exit 3"], input=b"text", capture_output=True, url=proxy.url
             )
             assert (done.returncode, done.stdout) == (3, b"text")
@@ -60,7 +61,7 @@ def test_run(place: Site, step: Step, how: str) -> None:
 def test_an_output_into_a_file(place: Site, how: str, tmp_path: Path) -> None:
     with place.proxy(Fault(how, DOWN, "stdout", 50, BODY)) as proxy:
         with (tmp_path / "out").open("wb") as out, pytest.raises(ExitMissing):
-            popen.run(["yes"], stdout=out, url=proxy.url)
+            wsep_sync.run(["yes"], stdout=out, url=proxy.url)
         place.settled()
         # All that had arrived was written.
         assert (tmp_path / "out").read_bytes() == proxy.passed(DOWN, "stdout")
@@ -69,10 +70,10 @@ def test_an_output_into_a_file(place: Site, how: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", CUTS)
 def test_popen(place: Site, how: str) -> None:
     def client() -> None:
-        with popen.Popen(
+        with wsep_sync.Popen(
             ["sh", "-c", "echo one; read -r line"],
-            stdin=popen.PIPE,
-            stdout=popen.PIPE,
+            stdin=wsep_sync.PIPE,
+            stdout=wsep_sync.PIPE,
             text=True,
             url=proxy.url,
         ) as process:

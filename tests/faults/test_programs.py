@@ -37,9 +37,9 @@ from session_clients import session
 from tcp_proxy import AFTER, BODY, DOWN, FIN, HEADER, RST, UP, Fault
 from terminal_windows import Outer, text
 
+import wsep_sync
 from wsep_sync import Command, connect
 from wsep_sync.errors import ConnectError, ExitMissing
-from wsep_sync.faces import popen
 
 # It is the kernel that decides here, or another program, and no version of Python.
 pytestmark = pytest.mark.long
@@ -162,7 +162,8 @@ def test_a_client_of_a_session_that_is_killed(place: Site) -> None:
 def test_a_client_that_is_killed_while_it_starts_commands(place: Site) -> None:
     script = """if True:
         import sys, threading
-        from wsep_sync import Command, connect
+        import wsep_sync
+from wsep_sync import Command, connect
         with connect(sys.argv[1], timeout=30) as execer:
             for number in range(1000):
                 process = execer.start(Command("sleep", ["1000"], tty=number % 2 == 0))
@@ -327,7 +328,7 @@ def test_a_full_file_system(place: Site, tmp_path: Path) -> None:
 
 def test_a_full_device_below_the_face_of_subprocess(place: Site) -> None:
     with open("/dev/full", "wb") as full, pytest.raises(OSError, match="No space") as caught:
-        popen.run(["sh", "-c", "echo out; exec sleep 0.1"], stdout=full, url=place.url)
+        wsep_sync.run(["sh", "-c", "echo out; exec sleep 0.1"], stdout=full, url=place.url)
     assert caught.value.errno == errno.ENOSPC
     del caught
     place.settled()

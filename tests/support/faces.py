@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import wsep_sync.faces.popen
+import wsep_sync
 
 # What Popen takes besides what subprocess does, per face.
 Options = Mapping[str, Any]
@@ -47,7 +47,7 @@ SUBPROCESS = Face(subprocess)
 
 def face(url: str | None) -> Face:
     """The face of the package: at a URL, or on this machine."""
-    return Face(wsep_sync.faces.popen, **({} if url is None else {"url": url}))
+    return Face(wsep_sync, **({} if url is None else {"url": url}))
 
 
 @contextlib.contextmanager

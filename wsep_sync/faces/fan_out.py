@@ -7,18 +7,18 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, AnyStr, Generic, Literal, overload
+from subprocess import DEVNULL, PIPE, CalledProcessError, CompletedProcess
+from typing import TYPE_CHECKING, Any, AnyStr, Generic, overload
 
 from ..errors import WsepError, suppress_system
 from ..lazy import importing
 from ..streams.wakeup import a_while
-from .popen import DEVNULL, PIPE, CalledProcessError, CompletedProcess, Popen, ending
+from .popen import Popen, ending
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
     from typing_extensions import Unpack
 
-    from .popen import AnyOptions, CommandLine, File, Options
+    from .options import CommandLine, MapAny, MapInBytes, MapWithEncoding, MapWithText
 
 __all__ = [
     "Outcome",
@@ -47,72 +47,28 @@ def map(
     command: CommandLine,
     urls: Iterable[str],
     max_workers: int = 32,
-    *,
-    progress: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    input: str | None = None,
-    stdin: File = DEVNULL,
-    stdout: File = PIPE,
-    stderr: File = PIPE,
-    text: Literal[True],
-    universal_newlines: bool | None = None,
-    encoding: str | None = None,
-    errors: str | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[MapWithText],
 ) -> Iterator[Outcome[str]]: ...
 @overload
 def map(
     command: CommandLine,
     urls: Iterable[str],
     max_workers: int = 32,
-    *,
-    progress: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    input: str | None = None,
-    stdin: File = DEVNULL,
-    stdout: File = PIPE,
-    stderr: File = PIPE,
-    text: bool | None = None,
-    universal_newlines: bool | None = None,
-    encoding: str,
-    errors: str | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[MapWithEncoding],
 ) -> Iterator[Outcome[str]]: ...
 @overload
 def map(
     command: CommandLine,
     urls: Iterable[str],
     max_workers: int = 32,
-    *,
-    progress: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    input: ReadableBuffer | None = None,
-    stdin: File = DEVNULL,
-    stdout: File = PIPE,
-    stderr: File = PIPE,
-    text: Literal[False] | None = None,
-    universal_newlines: Literal[False] | None = None,
-    encoding: None = None,
-    errors: None = None,
-    **options: Unpack[Options],
+    **options: Unpack[MapInBytes],
 ) -> Iterator[Outcome[bytes]]: ...
 @overload
 def map(
     command: CommandLine,
     urls: Iterable[str],
     max_workers: int = 32,
-    *,
-    progress: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    input: ReadableBuffer | str | None = None,
-    stdin: File = DEVNULL,
-    stdout: File = PIPE,
-    stderr: File = PIPE,
-    **options: Unpack[AnyOptions],
+    **options: Unpack[MapAny],
 ) -> Iterator[Outcome[Any]]: ...
 def map(
     command: CommandLine,

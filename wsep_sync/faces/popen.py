@@ -1,148 +1,58 @@
-"""subprocess's face over any execer: :class:`Popen`, :func:`run` and their relatives.
+"""subprocess's face over any execer: :class:`Popen`; :mod:`.run` has its functions.
 
-The constants and exceptions are subprocess's own objects, so ``except subprocess.TimeoutExpired``
-works here, too. What differs from a child of this process is said in :class:`Popen`.
+The constants and exceptions are subprocess's own, so ``except subprocess.TimeoutExpired`` works
+here, too. What differs from a child of this process is said in :class:`Popen`.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import errno
 import functools
 import io
 import operator
-import os
 import signal as signals
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from subprocess import (
-    DEVNULL,
-    PIPE,
-    STDOUT,
-    CalledProcessError,
-    CompletedProcess,
-    TimeoutExpired,
-)
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from subprocess import DEVNULL, PIPE, TimeoutExpired
 from types import TracebackType
-from typing import (
-    IO,
-    TYPE_CHECKING,
-    Any,
-    AnyStr,
-    Generic,
-    Literal,
-    TypeAlias,
-    TypedDict,
-    cast,
-    overload,
-)
+from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, cast, overload
 
-from ..errors import (
-    ExitError,
-    ExitMissing,
-    OutputUnread,
-    StartError,
-    is_not_allowed,
-    start_error,
-    suppress_system,
-)
-from ..execers.dial import dial
-from ..execers.local.commands import MergedCommand
-from ..execers.local.execer import LocalExecer
-from ..execers.prelude import Prelude
-from ..lazy import importing
+from ..errors import ExitError, ExitMissing, OutputUnread, suppress_system
 from ..process import CLOSE_GRACE, Execer, Process, ended
-from ..protocol.command import Command
 from ..protocol.messages import FEATURE_CLOSE_OUTPUT, FEATURE_ENDED
 from ..streams.bounded_pipe import PipeReader, wait_a_while
-from ..streams.descriptors import Handover
-from ..streams.files import Reader, TextFile, Writer, close_quietly
-from .copying import (
-    Collector,
-    Feeder,
-    InputCopier,
-    OutputCopier,
-    WatchedReader,
-    is_null_device,
-    remaining,
-    same_open_file,
-)
+from ..streams.files import close_quietly
+from .communication import Communication
+from .copying import Collector, Feeder, InputCopier, OutputCopier, remaining
+from .piped import Piped
+from .starting import Endpoints, Place, Surroundings, command_line, refuse, start, terminal
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, StrOrBytesPath
+    from _typeshed import StrOrBytesPath
     from typing_extensions import Self, Unpack
 
-    CommandLine: TypeAlias = StrOrBytesPath | Sequence[StrOrBytesPath]
-    _Env: TypeAlias = Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath]
-    File: TypeAlias = int | IO[Any] | None
+    from .options import (
+        AnyOptions,
+        CommandLine,
+        Env,
+        File,
+        OptionsInBytes,
+        OptionsWithEncoding,
+        OptionsWithErrors,
+        OptionsWithNewlines,
+        OptionsWithText,
+    )
 
 __all__ = [
-    "DEVNULL",
-    "PIPE",
-    "STDOUT",
-    "CalledProcessError",
-    "CompletedProcess",
     "Popen",
-    "TimeoutExpired",
-    "call",
-    "check_call",
-    "check_output",
-    "getoutput",
-    "getstatusoutput",
-    "run",
+    "ending",
 ]
-
-#: The environment variable with the URL of the server to run commands at.
-_URL_VARIABLE = "WSEP_URL"
-
-_SHELL = "/bin/sh"
-
-# As the streams of a process have it.
-_READ_BUFFER = 1 << 16
-
-# A terminal that nobody gave a size.
-_ROWS, _COLS = 24, 80
 
 # How long a command has to end by itself when Ctrl-C was pressed, as in subprocess.
 _INTERRUPT_GRACE = 0.25
 
-
-class Options(TypedDict, total=False):
-    """What every call takes and what has no part in the type of its result."""
-
-    preexec_fn: Callable[[], Any] | None
-    close_fds: bool
-    shell: bool
-    cwd: StrOrBytesPath | None
-    env: _Env | None
-    startupinfo: Any
-    creationflags: int
-    restore_signals: bool
-    start_new_session: bool
-    pass_fds: Sequence[int]
-    user: str | int | None
-    group: str | int | None
-    extra_groups: Iterable[str | int] | None
-    umask: int
-    pipesize: int
-    process_group: int | None
-    execer: Execer | None
-    url: str | None
-    tty: bool
-    size: tuple[int, int] | None
-    id: str
-    clean_env: bool
-
-
-class AnyOptions(Options, total=False):
-    universal_newlines: bool | None
-    text: bool | None
-    encoding: str | None
-    errors: str | None
+_NO_LINES = "bufsize=1, buffering by lines, is for text; bytes are buffered as by default"
 
 
 class Popen(Generic[AnyStr]):
@@ -230,6 +140,12 @@ class Popen(Generic[AnyStr]):
     args: CommandLine
     pid: int
 
+    _communication: Communication | None = None  # once it has begun
+    _input: InputCopier | None = None  # if it is not piped
+    _interrupt_grace: float = _INTERRUPT_GRACE
+    _forward_interrupt: bool = False
+    _lost: bool = False  # the exit status never came
+
     @overload
     def __init__(
         self: Popen[str],
@@ -239,12 +155,7 @@ class Popen(Generic[AnyStr]):
         stdin: File = None,
         stdout: File = None,
         stderr: File = None,
-        *,
-        text: Literal[True],
-        universal_newlines: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[OptionsWithText],
     ) -> None: ...
     @overload
     def __init__(
@@ -255,12 +166,7 @@ class Popen(Generic[AnyStr]):
         stdin: File = None,
         stdout: File = None,
         stderr: File = None,
-        *,
-        text: bool | None = None,
-        universal_newlines: bool | None = None,
-        encoding: str,
-        errors: str | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[OptionsWithEncoding],
     ) -> None: ...
     @overload
     def __init__(
@@ -271,12 +177,7 @@ class Popen(Generic[AnyStr]):
         stdin: File = None,
         stdout: File = None,
         stderr: File = None,
-        *,
-        text: bool | None = None,
-        universal_newlines: bool | None = None,
-        encoding: str | None = None,
-        errors: str,
-        **options: Unpack[Options],
+        **options: Unpack[OptionsWithErrors],
     ) -> None: ...
     @overload
     def __init__(
@@ -287,12 +188,7 @@ class Popen(Generic[AnyStr]):
         stdin: File = None,
         stdout: File = None,
         stderr: File = None,
-        *,
-        text: bool | None = None,
-        universal_newlines: Literal[True],
-        encoding: str | None = None,
-        errors: str | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[OptionsWithNewlines],
     ) -> None: ...
     @overload
     def __init__(
@@ -303,12 +199,7 @@ class Popen(Generic[AnyStr]):
         stdin: File = None,
         stdout: File = None,
         stderr: File = None,
-        *,
-        text: Literal[False] | None = None,
-        universal_newlines: Literal[False] | None = None,
-        encoding: None = None,
-        errors: None = None,
-        **options: Unpack[Options],
+        **options: Unpack[OptionsInBytes],
     ) -> None: ...
     @overload
     def __init__(
@@ -333,7 +224,7 @@ class Popen(Generic[AnyStr]):
         close_fds: bool = True,
         shell: bool = False,
         cwd: StrOrBytesPath | None = None,
-        env: _Env | None = None,
+        env: Env | None = None,
         universal_newlines: bool | None = None,
         startupinfo: Any = None,
         creationflags: int = 0,
@@ -359,16 +250,8 @@ class Popen(Generic[AnyStr]):
     ) -> None:
         self._process: Process | None = None
         self.returncode = self.stdin = self.stdout = self.stderr = None
-        # What communicate() is doing, once it has begun.
-        self._feeder: Feeder | None = None
-        self._collectors: tuple[Collector | None, Collector | None] | None = None
-        # What is not piped.
-        self._input: InputCopier | None = None
-        self._outputs: list[OutputCopier] = []
-        self._interrupt_grace: float = _INTERRUPT_GRACE
-        self._forward_interrupt: bool = False
-        self._lost: bool = False  # the exit status never came
-        _refuse(
+        self._outputs: list[OutputCopier] = []  # of those that are not piped
+        refuse(
             preexec_fn=preexec_fn is not None,
             close_fds=not close_fds,
             startupinfo=startupinfo is not None,
@@ -379,127 +262,47 @@ class Popen(Generic[AnyStr]):
             pipesize=pipesize != -1,
             process_group=process_group not in (None, 0),
         )
-        if bufsize is None:
-            bufsize = -1
-        if not isinstance(bufsize, int):
-            raise TypeError("bufsize must be an integer")
-        if bufsize > sys.maxsize:
-            raise OverflowError(f"bufsize is too large: {bufsize}")
-        if text is not None and universal_newlines is not None and text != universal_newlines:
-            raise subprocess.SubprocessError("text and universal_newlines contradict each other")
-        if not tty and (size is not None or id):
-            raise ValueError(f"{'id' if id else 'size'} is for a terminal: it needs tty=True")
-        if execer is not None and url is not None:
-            raise ValueError("execer and url exclude each other")
-        if execer is None and url is None:
-            url = os.environ.get(_URL_VARIABLE) or None
         self.args = args
-        self._bufsize: int = bufsize
-        self._text: bool = bool(text or universal_newlines or encoding or errors)
-        self._encoding: str | None = encoding or (_locale_encoding() if self._text else None)
-        self._errors: str | None = errors
-        if self._encoding is not None:
-            codecs.lookup(self._encoding)  # raises LookupError before anything runs
-        if bufsize == 1 and not self._text and PIPE in (stdin, stdout, stderr):
-            warnings.warn(
-                "bufsize=1, buffering by lines, is for text; bytes are buffered as by default",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        program, *arguments = _command_line(args, shell, executable)
-        directory = "" if cwd is None else os.fsdecode(cwd)
-        if cwd is not None and not directory:  # which to a Command is that of the server
-            raise start_error(errno.ENOENT, directory)
-        local = url is None and (execer is None or isinstance(execer, LocalExecer))
-        rows, cols = (size or (_ROWS, _COLS)) if tty else (0, 0)
-        with contextlib.ExitStack() as undo:
-            ours: dict[int, Handover] = {}  # the descriptors that are ours, by number
-            undo.callback(_close_all, ours)
-            source = _endpoint("stdin", stdin, 0, ours)
-            output = _endpoint("stdout", stdout, 1, ours)
-            merge = stderr == STDOUT
-            error_output = DEVNULL if merge else _endpoint("stderr", stderr, 2, ours)
-            # Two pipes would lose the order of what is written to one file.
-            shared = output >= 0 and error_output >= 0 and same_open_file(output, error_output)
-            # On a terminal they are one anyway; and where nothing is wanted, nothing is merged.
-            merge = (merge or shared) and not tty and output != DEVNULL
-            # Natively, unless a shell has to be there anyway.
-            native = local and merge and umask < 0 and not clean_env
-            outputs = {"stdout": output}
-            if not merge:
-                outputs["stderr"] = error_output
-            command = (MergedCommand if native else Command)(
-                program,
-                tuple(arguments),
-                id=id,
-                tty=tty,
-                rows=rows,
-                cols=cols,
-                stdin=source != DEVNULL,
-                uid=_number("user", user, local),
-                gid=_number("group", group, local),
-                env=_environment(env),
-                working_dir=directory,
-                discard=tuple(name for name, target in outputs.items() if target == DEVNULL),
-            )
-            start = functools.partial(_start, execer, url)
-            prelude = Prelude(merge and not native, umask, clean_env)
-            # Nobody has asked for a shell that merges what goes to one file.
-            apart = Prelude(False, umask, clean_env) if shared and prelude.merge else prelude
-            if apart is not prelude and not prelude.can_wrap(command):
-                prelude = apart
-            try:
-                process = prelude.start(command, start)
-            except StartError as error:
-                # A server that lets no shell through.
-                if apart is prelude or not is_not_allowed(error):
-                    raise
-                prelude = apart
-                process = prelude.start(command, start)
-            merge = native or prelude.merge
-            undo.pop_all()
-        self._process = process
-        self.pid = process.pid
+        piped = Piped(bufsize, text, universal_newlines, encoding, errors)
+        if bufsize == 1 and not piped.text and PIPE in (stdin, stdout, stderr):
+            warnings.warn(_NO_LINES, RuntimeWarning, stacklevel=2)
+        endpoints = Endpoints()
         try:
-            self.stdin = self._attach_input(source, process, ours)
-            self.stdout = self._attach_output(output, process.stdout, tty, ours)
-            if merge:
-                close_quietly(process.stderr)  # it has nothing
-            else:
-                self.stderr = self._attach_output(error_output, process.stderr, tty, ours)
-            if merge and error_output >= 0:
-                ours[error_output].close()
+            self._process = start(
+                Place(execer, url),
+                command_line(args, shell, executable),
+                endpoints.open(stdin, stdout, stderr, tty),
+                Surroundings(cwd, env, user, group, umask, clean_env),
+                terminal(tty, size, id),
+                id,
+            )
+            self.pid = self._process.pid
+            self._attach(self._process, endpoints, piped, tty)
         except BaseException:
-            process.close()
-            self._process = None  # it was never there
-            _close_all(ours)
+            if self._process is not None:
+                self._process.close()
+                self._process = None  # it was never there
+            endpoints.close()
             raise
 
-    def _attach_input(
-        self, source: int, process: Process, ours: dict[int, Handover]
-    ) -> IO[Any] | None:
-        if source == DEVNULL:
+    def _attach(self, process: Process, endpoints: Endpoints, piped: Piped, tty: bool) -> None:
+        if endpoints.source == DEVNULL:
             close_quietly(process.stdin)  # which a terminal is told
-            return None
-        if source != PIPE:
-            self._input = InputCopier(ours[source], process)
-            return None
-        # A file of our own, as in _attach_output.
-        raw = process.stdin.detach()
-        size = self._bufsize if self._bufsize > 1 else io.DEFAULT_BUFFER_SIZE
-        binary: Any = raw if self._bufsize == 0 else Writer(raw, size)
-        if not self._text:
-            return cast("IO[Any]", binary)
-        return TextFile(
-            binary,
-            self._encoding,
-            self._errors,
-            line_buffering=self._bufsize == 1,
-            write_through=True,
-        )
+        elif endpoints.source == PIPE:
+            self.stdin = piped.writer(process.stdin)
+        else:
+            self._input = InputCopier(endpoints.handover(endpoints.source), process)
+        output, errors = endpoints.output, endpoints.errors
+        self.stdout = self._attach_output(output, process.stdout, endpoints, piped, tty)
+        if endpoints.merged:
+            close_quietly(process.stderr)  # it has nothing
+            if errors >= 0:
+                endpoints.handover(errors).close()
+        else:
+            self.stderr = self._attach_output(errors, process.stderr, endpoints, piped, tty)
 
     def _attach_output(
-        self, target: int, file: io.BufferedReader, tty: bool, ours: dict[int, Handover]
+        self, target: int, file: io.BufferedReader, endpoints: Endpoints, piped: Piped, tty: bool
     ) -> IO[Any] | None:
         if isinstance(file.raw, PipeReader):
             if target == DEVNULL:
@@ -509,21 +312,13 @@ class Popen(Generic[AnyStr]):
                 return None
             if FEATURE_CLOSE_OUTPUT not in self.process.features:
                 file.raw.when_unwanted(functools.partial(_break_pipe, self.process))
-        if target != PIPE:
-            # Where the end is told ahead of the output, that is not all there yet then.
-            whole = FEATURE_ENDED in self.process.features
-            descriptor = None if target == DEVNULL else ours[target]
-            self._outputs.append(OutputCopier(file, descriptor, whole))
-            return None
-        # A file of our own: when its last user drops it, nobody reads any more, while a process
-        # holds its own files for as long as it runs.
-        raw = file.detach()
-        if self._bufsize == 0 and not self._text:
-            return cast("IO[Any]", raw)
-        size = self._bufsize if self._bufsize > 1 else _READ_BUFFER
-        if self._text:
-            return TextFile(WatchedReader(raw, size), self._encoding, self._errors)
-        return Reader(raw, size)
+        if target == PIPE:
+            return piped.reader(file)
+        # Where the end is told ahead of the output, that is not all there yet then.
+        whole = FEATURE_ENDED in self.process.features
+        descriptor = None if target == DEVNULL else endpoints.handover(target)
+        self._outputs.append(OutputCopier(file, descriptor, whole))
+        return None
 
     @property
     def process(self) -> Process:
@@ -616,66 +411,23 @@ class Popen(Generic[AnyStr]):
             ExitMissing, OSError: As :meth:`wait`.
             ValueError: ``input`` after communication has begun.
         """
-        if self._collectors is not None and input:
+        if self._communication is not None and input:
             raise ValueError("Cannot send input after starting communication")
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._collectors is None:
-            self._begin(input)
-        assert self._collectors is not None
+        if self._communication is None:
+            self._communication = Communication(
+                self.process, self.stdin, self.stdout, self.stderr, input
+            )
         try:
-            in_time = self._run_jobs(deadline) and self._wait(remaining(deadline))
+            in_time = self._communication.run(deadline) and self._wait(remaining(deadline))
         except KeyboardInterrupt:
             self._interrupted(deadline)
             raise
         if not in_time:
             assert timeout is not None
-            output, errors = (c.so_far() if c else None for c in self._collectors)
-            raise TimeoutExpired(self.args, timeout, output, errors)
-        _raise_error(self._feeder, *self._collectors, self._input, *self._outputs)
-        out, err = (c.result() if c else None for c in self._collectors)
-        return out, err
-
-    def _begin(self, input: AnyStr | None) -> None:
-        if self.stdin is not None and not self.stdin.closed:
-            data: Any = input
-            if input is None:
-                data = b""
-            elif isinstance(self.stdin, io.TextIOWrapper):
-                if not isinstance(input, str):
-                    raise TypeError(f"input must be a str, not {type(input).__name__}")
-                data = input.encode(self.stdin.encoding, self.stdin.errors or "strict")
-            self._feeder = Feeder(self.stdin, memoryview(data).cast("B"))
-        out, err = (
-            Collector(file) if file is not None and not file.closed else None
-            for file in (self.stdout, self.stderr)
-        )
-        self._collectors = out, err
-
-    def _run_jobs(self, deadline: float | None) -> bool:
-        """Run what is to be done, the last output in this thread; False if not in time."""
-        assert self._collectors is not None
-        out, err = self._collectors
-        jobs = [job for job in (self._feeder, err, out) if job is not None]
-        waiting = [job for job in jobs if job.thread is None and not job.done.is_set()]
-        mine = None
-        last = waiting[-1] if waiting else None
-        if isinstance(last, Collector) and (deadline is None or last.timed()):
-            mine = last
-            waiting.pop()
-        for job in waiting:
-            job.start()
-        if mine is not None:
-            try:
-                mine.run(deadline)
-            except ExitMissing as error:
-                if not ended(self.process, 0):
-                    raise  # what a handler of a signal raises, as all other exceptions here
-                mine.fail(error)
-        for job in jobs:
-            while not wait_a_while(job.done, remaining(deadline)):
-                if remaining(deadline) == 0:
-                    return False
-        return True
+            raise TimeoutExpired(self.args, timeout, *self._communication.so_far())
+        _raise_error(*self._communication.jobs, self._input, *self._outputs)
+        return self._communication.result()
 
     def _interrupted(self, deadline: float | None) -> None:
         """Ctrl-C: let the command end by itself for a moment, once."""
@@ -730,11 +482,7 @@ class Popen(Generic[AnyStr]):
     ) -> None:
         """Close the piped streams and wait for the command to end."""
         # Those of a communicate() that timed out: its threads are at work on these files.
-        jobs = [
-            job
-            for job in (self._feeder, *(self._collectors or ()))
-            if job is not None and job.thread is not None and not job.done.is_set()
-        ]
+        jobs = self._communication.busy() if self._communication is not None else []
         busy = [job.file for job in jobs]
         try:
             for file in (self.stdout, self.stderr, self.stdin):
@@ -789,265 +537,10 @@ def _raise_error(*works: Feeder | Collector | InputCopier | OutputCopier | None)
                 del error  # or this frame and the exception would keep each other
 
 
-def _refuse(**given: bool) -> None:
-    for name, is_given in given.items():
-        if is_given:
-            raise ValueError(f"{name} cannot be done for a command at a distance")
-
-
-def _locale_encoding() -> str:
-    with importing:
-        import locale  # takes its time
-
-    # Named, because a TextIOWrapper without a name may ask for the file's descriptor.
-    return locale.getpreferredencoding(False)
-
-
-def _command_line(args: CommandLine, shell: bool, executable: StrOrBytesPath | None) -> list[str]:
-    if isinstance(args, (str, bytes, os.PathLike)):
-        line = [os.fsdecode(args)]
-    else:
-        line = [os.fsdecode(arg) for arg in args]
-    if shell:
-        return [os.fsdecode(executable or _SHELL), "-c", *line]
-    if executable is not None and os.fsdecode(executable) != line[0]:
-        raise ValueError(
-            "executable cannot be done for a command at a distance, unless it is a shell: "
-            "the name that a program sees as its own is that of its file"
-        )
-    if not line[0]:
-        raise start_error(errno.ENOENT, line[0])
-    return line
-
-
-def _environment(env: _Env | None) -> tuple[str, ...]:
-    entries = []
-    for key, value in (env or {}).items():
-        name = os.fsdecode(key)
-        if not name or "=" in name:
-            raise ValueError(f"env: illegal environment variable name {name!r}")
-        entries.append(f"{name}={os.fsdecode(value)}")
-    return tuple(entries)
-
-
-def _number(name: str, who: str | int | None, local: bool) -> int:
-    """Return a start message's uid or gid, where 0 stands for that of the server."""
-    if who is None:
-        return 0
-    if isinstance(who, str):
-        if not local:
-            raise ValueError(f"{name}: {who!r} has a number that only its own machine knows")
-        # Not on Windows.
-        with importing:
-            import grp
-            import pwd
-
-        who = pwd.getpwnam(who).pw_uid if name == "user" else grp.getgrnam(who).gr_gid
-    elif not isinstance(who, int):
-        raise TypeError(f"{name} must be a string or an integer, not {type(who).__name__}")
-    if who < 0:
-        raise ValueError(f"{name} cannot be negative, got {who}")
-    if who == 0 and not (local and (os.geteuid() if name == "user" else os.getegid()) == 0):
-        raise ValueError(f"{name}: 0 cannot be asked for, it stands for the server's own")
-    return who
-
-
-def _close_all(ours: dict[int, Handover]) -> None:
-    for descriptor in ours.values():
-        descriptor.close()
-
-
-def _endpoint(name: str, file: File, inherited: int, ours: dict[int, Handover]) -> int:
-    """Return ``PIPE``, ``DEVNULL``, or a descriptor of our own for where a stream goes.
-
-    As for a child, the caller may close the file as soon as the command runs.
-
-    Args:
-        ours: Gets the descriptor.
-    """
-    if file in (PIPE, DEVNULL):
-        return file
-    if file == STDOUT:
-        raise ValueError(f"{name}: STDOUT can only be used for stderr")
-    if file is None:
-        try:
-            descriptor = os.dup(inherited)
-        except OSError:
-            return DEVNULL  # we have none ourselves
-    else:
-        descriptor = os.dup(file if isinstance(file, int) else file.fileno())
-    if is_null_device(descriptor):
-        os.close(descriptor)
-        return DEVNULL
-    ours[descriptor] = Handover(descriptor)
-    return descriptor
-
-
-def _start(execer: Execer | None, url: str | None, command: Command) -> Process:
-    if execer is not None:
-        return execer.start(command)
-    if url is not None:
-        with dial(url, session_id=command.id) as server:
-            return server.start(command)
-    return LocalExecer().start(command)
-
-
 def _break_pipe(process: Process) -> None:
     """Do what a kernel does to a command that writes to a pipe without a reader."""
     with suppress_system(OSError, ValueError):  # no signals there: what it writes is dropped
         process.send_signal(signals.SIGPIPE)
-
-
-@overload
-def run(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    stdout: File = None,
-    stderr: File = None,
-    *,
-    input: str | None = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    text: Literal[True],
-    universal_newlines: bool | None = None,
-    encoding: str | None = None,
-    errors: str | None = None,
-    **options: Unpack[Options],
-) -> CompletedProcess[str]: ...
-@overload
-def run(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    stdout: File = None,
-    stderr: File = None,
-    *,
-    input: str | None = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    text: bool | None = None,
-    universal_newlines: bool | None = None,
-    encoding: str,
-    errors: str | None = None,
-    **options: Unpack[Options],
-) -> CompletedProcess[str]: ...
-@overload
-def run(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    stdout: File = None,
-    stderr: File = None,
-    *,
-    input: str | None = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    text: bool | None = None,
-    universal_newlines: bool | None = None,
-    encoding: str | None = None,
-    errors: str,
-    **options: Unpack[Options],
-) -> CompletedProcess[str]: ...
-@overload
-def run(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    stdout: File = None,
-    stderr: File = None,
-    *,
-    input: str | None = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    text: bool | None = None,
-    universal_newlines: Literal[True],
-    encoding: str | None = None,
-    errors: str | None = None,
-    **options: Unpack[Options],
-) -> CompletedProcess[str]: ...
-@overload
-def run(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    stdout: File = None,
-    stderr: File = None,
-    *,
-    input: ReadableBuffer | None = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    text: Literal[False] | None = None,
-    universal_newlines: Literal[False] | None = None,
-    encoding: None = None,
-    errors: None = None,
-    **options: Unpack[Options],
-) -> CompletedProcess[bytes]: ...
-@overload
-def run(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    stdout: File = None,
-    stderr: File = None,
-    *,
-    input: ReadableBuffer | str | None = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    **options: Unpack[AnyOptions],
-) -> CompletedProcess[Any]: ...
-def run(
-    *popenargs: Any,
-    input: Any = None,
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    **kwargs: Any,
-) -> Any:
-    """Run a command to its end; see :func:`subprocess.run`, and :class:`Popen` for the arguments.
-
-    Blocks until the command has ended. One that has not in time, or whose run is interrupted, is
-    killed. A Ctrl-C is passed on to it a moment before.
-
-    Args:
-        input: What to write to its stdin.
-        capture_output: Pipe stdout and stderr.
-        timeout: Seconds it may take.
-        check: Raise ``CalledProcessError`` unless it ends with status 0.
-
-    Raises:
-        TimeoutExpired: It took longer.
-        CalledProcessError: It failed, and ``check`` is true.
-        ExitMissing: The connection ended before the exit status came.
-        OSError, ConnectError, ValueError: As :class:`Popen`.
-    """
-    if input is not None:
-        if kwargs.get("stdin") is not None:
-            raise ValueError("stdin and input arguments may not both be used.")
-        kwargs["stdin"] = PIPE
-    if capture_output:
-        if kwargs.get("stdout") is not None or kwargs.get("stderr") is not None:
-            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
-        kwargs["stdout"] = kwargs["stderr"] = PIPE
-    with ending(*popenargs, **kwargs) as process:
-        out, err = process.communicate(input, timeout)
-    code = process.returncode
-    assert code is not None
-    if check and code:
-        raise CalledProcessError(code, process.args, out, err)
-    return CompletedProcess(process.args, code, out, err)
 
 
 @contextlib.contextmanager
@@ -1060,184 +553,3 @@ def ending(*popenargs: Any, **kwargs: Any) -> Iterator[Popen[Any]]:
         except BaseException:  # Ctrl-C, too
             process._abandon()
             raise
-
-
-def call(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    stdout: File = None,
-    stderr: File = None,
-    *,
-    timeout: float | None = None,
-    **options: Unpack[AnyOptions],
-) -> int:
-    """Run a command to its end and return its exit status; as :func:`run` in all else."""
-    with ending(args, bufsize, executable, stdin, stdout, stderr, **options) as process:
-        return process.wait(timeout)
-
-
-def check_call(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    stdout: File = None,
-    stderr: File = None,
-    *,
-    timeout: float | None = None,
-    **options: Unpack[AnyOptions],
-) -> int:
-    """Run a command to its end; as :func:`call`, but raise ``CalledProcessError`` if it fails."""
-    code = call(args, bufsize, executable, stdin, stdout, stderr, timeout=timeout, **options)
-    if code:
-        raise CalledProcessError(code, args)
-    return 0
-
-
-@overload
-def check_output(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    *,
-    stderr: File = None,
-    input: str | None = None,
-    timeout: float | None = None,
-    text: Literal[True],
-    universal_newlines: bool | None = None,
-    encoding: str | None = None,
-    errors: str | None = None,
-    **options: Unpack[Options],
-) -> str: ...
-@overload
-def check_output(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    *,
-    stderr: File = None,
-    input: str | None = None,
-    timeout: float | None = None,
-    text: bool | None = None,
-    universal_newlines: bool | None = None,
-    encoding: str,
-    errors: str | None = None,
-    **options: Unpack[Options],
-) -> str: ...
-@overload
-def check_output(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    *,
-    stderr: File = None,
-    input: str | None = None,
-    timeout: float | None = None,
-    text: bool | None = None,
-    universal_newlines: bool | None = None,
-    encoding: str | None = None,
-    errors: str,
-    **options: Unpack[Options],
-) -> str: ...
-@overload
-def check_output(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    *,
-    stderr: File = None,
-    input: str | None = None,
-    timeout: float | None = None,
-    text: bool | None = None,
-    universal_newlines: Literal[True],
-    encoding: str | None = None,
-    errors: str | None = None,
-    **options: Unpack[Options],
-) -> str: ...
-@overload
-def check_output(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    *,
-    stderr: File = None,
-    input: ReadableBuffer | None = None,
-    timeout: float | None = None,
-    text: Literal[False] | None = None,
-    universal_newlines: Literal[False] | None = None,
-    encoding: None = None,
-    errors: None = None,
-    **options: Unpack[Options],
-) -> bytes: ...
-@overload
-def check_output(
-    args: CommandLine,
-    bufsize: int = -1,
-    executable: StrOrBytesPath | None = None,
-    stdin: File = None,
-    *,
-    stderr: File = None,
-    input: ReadableBuffer | str | None = None,
-    timeout: float | None = None,
-    **options: Unpack[AnyOptions],
-) -> Any: ...
-def check_output(*popenargs: Any, timeout: float | None = None, **kwargs: Any) -> Any:
-    """Run a command to its end and return its output; as :func:`run` in all else.
-
-    Raises:
-        CalledProcessError: It failed; ``output`` is what it wrote.
-    """
-    for name in ("stdout", "check"):
-        if name in kwargs:
-            raise ValueError(f"{name} argument not allowed, it will be overridden.")
-    if "input" in kwargs and kwargs["input"] is None:
-        # No input is an empty one here, not ours; the type has to fit.
-        is_text = any(map(kwargs.get, ("text", "universal_newlines", "encoding", "errors")))
-        kwargs["input"] = "" if is_text else b""
-    kwargs |= {"stdout": PIPE, "timeout": timeout, "check": True}
-    return cast("Any", run)(*popenargs, **kwargs).stdout
-
-
-def getstatusoutput(
-    cmd: str | bytes,
-    *,
-    encoding: str | None = None,
-    errors: str | None = None,
-    execer: Execer | None = None,
-    url: str | None = None,
-) -> tuple[int, str]:
-    """Run a shell's command line; return its exit status and all its output, errors included.
-
-    One newline at the end is taken off. Blocks and raises as :func:`run`.
-    """
-    result = run(
-        cmd,
-        shell=True,
-        text=True,
-        stdout=PIPE,
-        stderr=STDOUT,
-        encoding=encoding,
-        errors=errors,
-        execer=execer,
-        url=url,
-    )
-    return result.returncode, result.stdout.removesuffix("\n")
-
-
-def getoutput(
-    cmd: str | bytes,
-    *,
-    encoding: str | None = None,
-    errors: str | None = None,
-    execer: Execer | None = None,
-    url: str | None = None,
-) -> str:
-    """Return what :func:`getstatusoutput` does, without the exit status."""
-    return getstatusoutput(cmd, encoding=encoding, errors=errors, execer=execer, url=url)[1]

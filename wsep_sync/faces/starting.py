@@ -1,0 +1,265 @@
+"""From the arguments of subprocess's face to a process that runs: :func:`start`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import TYPE_CHECKING
+
+from ..errors import StartError, is_not_allowed, start_error
+from ..execers.dial import dial
+from ..execers.local.commands import MergedCommand
+from ..execers.local.execer import LocalExecer
+from ..execers.prelude import Prelude
+from ..lazy import importing
+from ..process import Execer, Process
+from ..protocol.command import Command
+from ..streams.descriptors import Handover
+from .copying import is_null_device, same_open_file
+
+if TYPE_CHECKING:
+    from _typeshed import StrOrBytesPath
+
+    from .options import CommandLine, Env, File
+
+__all__ = [
+    "Endpoints",
+    "Place",
+    "Surroundings",
+    "command_line",
+    "refuse",
+    "start",
+    "terminal",
+]
+
+#: The environment variable with the URL of the server to run commands at.
+_URL_VARIABLE = "WSEP_URL"
+
+_SHELL = "/bin/sh"
+
+# A terminal that nobody gave a size.
+_ROWS, _COLS = 24, 80
+
+
+def refuse(**given: bool) -> None:
+    for name, is_given in given.items():
+        if is_given:
+            raise ValueError(f"{name} cannot be done for a command at a distance")
+
+
+class Place:
+    """Where commands run: an execer, the server at a URL or at ``$WSEP_URL``, or this machine."""
+
+    def __init__(self, execer: Execer | None, url: str | None) -> None:
+        if execer is not None and url is not None:
+            raise ValueError("execer and url exclude each other")
+        if execer is None and url is None:
+            url = os.environ.get(_URL_VARIABLE) or None
+        self._execer = execer
+        self._url = url
+        self.local = url is None and (execer is None or isinstance(execer, LocalExecer))
+
+    def start(self, command: Command) -> Process:
+        if self._execer is not None:
+            return self._execer.start(command)
+        if self._url is not None:
+            with dial(self._url, session_id=command.id) as server:
+                return server.start(command)
+        return LocalExecer().start(command)
+
+
+class Endpoints:
+    """Where the three streams of a command go: ``PIPE``, ``DEVNULL``, or a descriptor of our own.
+
+    As for a child, the caller may close the files as soon as the command runs.
+
+    Attributes:
+        source, output, errors: Where each goes.
+        merged: The errors go where the output does.
+        shared: They do because both were given one file, and not because somebody asked for it.
+    """
+
+    source: int
+    output: int
+    errors: int
+    merged: bool
+    shared: bool
+
+    def __init__(self) -> None:
+        self._ours: dict[int, Handover] = {}  # the descriptors that are ours, by number
+
+    def open(self, stdin: File, stdout: File, stderr: File, tty: bool) -> Endpoints:
+        """Find out where they go, and return this; what is open has to be closed in any case."""
+        self.source = self._endpoint("stdin", stdin, 0)
+        self.output = self._endpoint("stdout", stdout, 1)
+        merged = stderr == STDOUT
+        self.errors = DEVNULL if merged else self._endpoint("stderr", stderr, 2)
+        # Two pipes would lose the order of what is written to one file.
+        self.shared = (
+            self.output >= 0 and self.errors >= 0 and same_open_file(self.output, self.errors)
+        )
+        # On a terminal they are one anyway; and where nothing is wanted, nothing is merged.
+        self.merged = (merged or self.shared) and not tty and self.output != DEVNULL
+        return self
+
+    def _endpoint(self, name: str, file: File, inherited: int) -> int:
+        if file in (PIPE, DEVNULL):
+            return file
+        if file == STDOUT:
+            raise ValueError(f"{name}: STDOUT can only be used for stderr")
+        if file is None:
+            try:
+                descriptor = os.dup(inherited)
+            except OSError:
+                return DEVNULL  # we have none ourselves
+        else:
+            descriptor = os.dup(file if isinstance(file, int) else file.fileno())
+        if is_null_device(descriptor):
+            os.close(descriptor)
+            return DEVNULL
+        self._ours[descriptor] = Handover(descriptor)
+        return descriptor
+
+    def discarded(self) -> tuple[str, ...]:
+        """Return the names of the outputs that nobody wants."""
+        outputs = {"stdout": self.output}
+        if not self.merged:
+            outputs["stderr"] = self.errors
+        return tuple(name for name, target in outputs.items() if target == DEVNULL)
+
+    def handover(self, endpoint: int) -> Handover:
+        """Return the descriptor that an endpoint is."""
+        return self._ours[endpoint]
+
+    def close(self) -> None:
+        """Close those descriptors that nobody has taken."""
+        for descriptor in self._ours.values():
+            descriptor.close()
+
+
+def command_line(args: CommandLine, shell: bool, executable: StrOrBytesPath | None) -> list[str]:
+    if isinstance(args, (str, bytes, os.PathLike)):
+        line = [os.fsdecode(args)]
+    else:
+        line = [os.fsdecode(arg) for arg in args]
+    if shell:
+        return [os.fsdecode(executable or _SHELL), "-c", *line]
+    if executable is not None and os.fsdecode(executable) != line[0]:
+        raise ValueError(
+            "executable cannot be done for a command at a distance, unless it is a shell: "
+            "the name that a program sees as its own is that of its file"
+        )
+    if not line[0]:
+        raise start_error(errno.ENOENT, line[0])
+    return line
+
+
+def terminal(tty: bool, size: tuple[int, int] | None, id: str) -> tuple[int, int] | None:
+    """Return the rows and columns of the terminal to run on, ``None`` for no terminal."""
+    if tty:
+        return size or (_ROWS, _COLS)
+    if size is not None or id:
+        raise ValueError(f"{'id' if id else 'size'} is for a terminal: it needs tty=True")
+    return None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a command finds when it starts; as for Popen."""
+
+    cwd: StrOrBytesPath | None
+    env: Env | None
+    user: str | int | None
+    group: str | int | None
+    umask: int
+    clean_env: bool
+
+
+def start(
+    place: Place,
+    line: list[str],
+    endpoints: Endpoints,
+    around: Surroundings,
+    size: tuple[int, int] | None,
+    id: str,
+) -> Process:
+    """Start a command, and say in the endpoints whether its errors are merged.
+
+    Args:
+        place: Where.
+        line: The program and its arguments.
+        endpoints: Where its streams go; not closed if this raises.
+        around: What it finds.
+        size: Of its terminal; see :func:`terminal`.
+        id: The name of its terminal's session.
+    """
+    directory = "" if around.cwd is None else os.fsdecode(around.cwd)
+    if around.cwd is not None and not directory:  # which to a Command is that of the server
+        raise start_error(errno.ENOENT, directory)
+    umask, clean_env = around.umask, around.clean_env
+    rows, cols = (0, 0) if size is None else size
+    # Natively, unless a shell has to be there anyway.
+    native = place.local and endpoints.merged and umask < 0 and not clean_env
+    command = (MergedCommand if native else Command)(
+        line[0],
+        tuple(line[1:]),
+        id=id,
+        tty=size is not None,
+        rows=rows,
+        cols=cols,
+        stdin=endpoints.source != DEVNULL,
+        uid=_number("user", around.user, place.local),
+        gid=_number("group", around.group, place.local),
+        env=_environment(around.env),
+        working_dir=directory,
+        discard=endpoints.discarded(),
+    )
+    prelude = Prelude(endpoints.merged and not native, umask, clean_env)
+    # Nobody has asked for a shell that merges what goes to one file.
+    apart = Prelude(False, umask, clean_env) if endpoints.shared and prelude.merge else prelude
+    if apart is not prelude and not prelude.can_wrap(command):
+        prelude = apart
+    try:
+        process = prelude.start(command, place.start)
+    except StartError as error:
+        # A server that lets no shell through.
+        if apart is prelude or not is_not_allowed(error):
+            raise
+        prelude = apart
+        process = prelude.start(command, place.start)
+    endpoints.merged = native or prelude.merge
+    return process
+
+
+def _environment(env: Env | None) -> tuple[str, ...]:
+    entries = []
+    for key, value in (env or {}).items():
+        name = os.fsdecode(key)
+        if not name or "=" in name:
+            raise ValueError(f"env: illegal environment variable name {name!r}")
+        entries.append(f"{name}={os.fsdecode(value)}")
+    return tuple(entries)
+
+
+def _number(name: str, who: str | int | None, local: bool) -> int:
+    """Return a start message's uid or gid, where 0 stands for that of the server."""
+    if who is None:
+        return 0
+    if isinstance(who, str):
+        if not local:
+            raise ValueError(f"{name}: {who!r} has a number that only its own machine knows")
+        # Not on Windows.
+        with importing:
+            import grp
+            import pwd
+
+        who = pwd.getpwnam(who).pw_uid if name == "user" else grp.getgrnam(who).gr_gid
+    elif not isinstance(who, int):
+        raise TypeError(f"{name} must be a string or an integer, not {type(who).__name__}")
+    if who < 0:
+        raise ValueError(f"{name} cannot be negative, got {who}")
+    if who == 0 and not (local and (os.geteuid() if name == "user" else os.getegid()) == 0):
+        raise ValueError(f"{name}: 0 cannot be asked for, it stands for the server's own")
+    return who
