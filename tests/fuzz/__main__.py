@@ -25,7 +25,10 @@ _SHOWN = 16_000
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument(
-        "--cases", type=int, default=150_000, help="how many in all (default: %(default)s)"
+        "--cases",
+        type=int,
+        default=150_000,
+        help="how many in all, without those of dialogue (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, help="of all that is random (default: a random one)")
     parser.add_argument("--only", choices=KINDS, metavar="KIND", help="cases of this kind alone")

@@ -13,13 +13,22 @@ from collections.abc import Callable, Sequence
 from helpers import eventually
 from watched import Stock, WatchedServer, watched_server
 
-from fuzz import clients, dialogues, frames, heads, messages, terminals
+from fuzz import clients, dialogue, dialogues, frames, heads, messages, terminals
 from fuzz.campaign import Check, run_cases, say
 
 __all__ = ["KINDS", "run_kind"]
 
-#: Each kind, with how many of a hundred cases are of it.
-KINDS = {"messages": 20, "frames": 27, "heads": 26, "dialogues": 10, "clients": 15, "terminals": 2}
+#: Each kind, with how many of a hundred cases are of it. Schedules of `dialogue` come besides: they
+#: take so little time that there are a million of them in a run.
+KINDS = {
+    "messages": 20,
+    "dialogue": 667,
+    "frames": 27,
+    "heads": 26,
+    "dialogues": 10,
+    "clients": 15,
+    "terminals": 2,
+}
 
 _AGAINST_SERVER: dict[str, Callable[[WatchedServer], Check]] = {
     "frames": frames.check,
@@ -48,6 +57,8 @@ def run_kind(kind: str, seed: int, numbers: Sequence[int]) -> int:
     """
     if kind == "messages":
         return messages.run(len(numbers), seed)
+    if kind == "dialogue":
+        return dialogue.run(seed, numbers)
     if kind == "terminals":
         return terminals.run(seed, numbers)
     if kind == "clients":
