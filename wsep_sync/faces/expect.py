@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import functools
 import io
 import os
 import signal as signals
-import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pexpect
@@ -27,24 +25,21 @@ from pexpect.spawnbase import SpawnBase
 
 from ..dropped import Hold, later
 from ..errors import ExitError, ExitMissing, OutputUnread, WsepError, suppress_system
-from ..execers.dial import dial
-from ..execers.local.execer import LocalExecer
 from ..execers.prelude import Prelude
-from ..lazy import importing
 from ..process import Execer, Process, ended
 from ..protocol.command import Command
-from ..streams.bounded_pipe import wait_a_while
-from ..streams.descriptors import DescriptorWriter
 from ..streams.files import close_quietly
-from ..streams.wakeup import READ, Wakeup, wait_for
-from ..threads import start_thread
+from ..streams.wakeup import READ, wait_for
+from .interaction import Filter, Interaction
+from .keyboard import Keyboard
+from .starting import Place
+from .terminal import Terminal
 
 __all__ = [
     "spawn",
 ]
 
 Text: TypeAlias = "str | bytes"
-Filter: TypeAlias = "Callable[[bytes], bytes]"
 
 # How many seconds after its output a command may end and still have its status known at EOF. It
 # closes its files before it becomes a zombie, so this is a moment for all but those few that
@@ -66,7 +61,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_spawned.clear)  # they are the parent's
 
 
-class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
+class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
     """A command on a terminal, and pexpect's methods to drive it.
 
     As in pexpect, an object is for one thread at a time; :meth:`close` may come from another, and
@@ -160,14 +155,11 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             raise ValueError("preexec_fn does not work at a distance")
         if id and not echo:
             raise ValueError("a session that is attached by its id has the echo it has")
-        if isinstance(args, (str, bytes)):
-            raise TypeError("args must be a list of strings")
         rows, cols = dimensions or (24, 80)
         if not (rows and cols):
             raise ValueError("a terminal of 0 rows or 0 columns cannot be asked for")
-        argv = [command, *args] if args else pexpect.split_command_line(command)
-        if not argv:
-            raise ValueError("no command")
+        argv = _command_line(command, args)
+        place = Place(execer, url or None)
         # A remote terminal's lines end in this, whatever those of this machine end in.
         self.linesep = b"\n" if encoding is None else "\n"
         self.delaybeforesend: float | None = None
@@ -181,10 +173,6 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         self.echo = echo
         self.name = f"<{' '.join(argv)}>"
         self._size = (rows, cols)
-        # Set once all that was sent is written. (Not Thread.join, after which a thread that a
-        # Ctrl-C ran past counts as ended in Python 3.10 to 3.12, though it runs.)
-        self._written = threading.Event()
-        self._written.set()
         # Held by who reads, so that close() in another thread does not take the files away under
         # its hands. Nobody waits for it; a signal handler may read or close where its thread reads.
         self._reading = threading.RLock()
@@ -202,12 +190,11 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         self._hold = Hold()
         try:
             # From then on, without echo, nothing is echoed, however soon it is sent.
-            self.process = Prelude(echo=echo).start(
-                started, functools.partial(_start, execer=execer, url=url)
-            )
+            self.process = Prelude(echo=echo).start(started, place.start)
         except BaseException:
             self._hold.release()
             raise
+        self._keyboard = Keyboard(self.process)
         self.pid = self.process.pid
         self.terminated = False
         self.closed = False
@@ -354,43 +341,8 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         return self._write(self._encoder.encode(s, final=False))
 
     def _write(self, data: bytes) -> int:
-        self._wait_until_written()  # what an interrupted send left
-        self._written = written = threading.Event()
-        raw = self.process.stdin.raw
-        failures: list[Exception] = []
-
-        def write() -> None:
-            try:
-                _write_all(raw.write, data)
-            except (OSError, ValueError) as error:
-                failures.append(error)
-            written.set()
-
-        def died(error: Exception) -> None:
-            failures.append(error)
-            written.set()
-
-        # Blocks where the command does not read, while this thread reads what it puts out. It
-        # ends when all is written, or when the command ends or is closed. A daemon, so that a
-        # script that was interrupted can end.
-        try:
-            start_thread(write, name=f"wsep-send-{self.pid}", died=died)
-        except RuntimeError:  # there are too many
-            written.set()
-            raise
-        self._wait_until_written()
-        if failures:
-            raise failures.pop()
+        self._keyboard.write(data, self._keep_output)
         return len(data)
-
-    def _wait_until_written(self) -> None:
-        written = self._written
-        reading = not written.wait(0.01)  # nearly always long enough: then nothing is read
-        while not written.is_set():
-            if reading:
-                reading = self._keep_output(0.01)
-            else:
-                wait_a_while(written)
 
     def sendline(self, s: Text = "") -> int:
         """Type a string and a newline; return how many bytes were sent."""
@@ -429,77 +381,6 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         self._log(character if self.encoding is None else character.decode("ascii"), "send")
         return self._write(character)
 
-    # The terminal
-
-    def setwinsize(self, rows: int, cols: int) -> None:
-        """Give the terminal a new size, of which SIGWINCH tells the command."""
-        self.process.resize(rows, cols)
-        self._size = (rows, cols)
-
-    def getwinsize(self) -> tuple[int, int]:
-        """Return the size that the terminal was given last, as (rows, columns)."""
-        return self._size
-
-    def getecho(self) -> bool:
-        """Return whether the terminal of a local command echoes.
-
-        Raises:
-            io.UnsupportedOperation: The terminal is on another machine.
-        """
-        with importing:
-            import termios  # not on Windows
-
-        return bool(termios.tcgetattr(self._terminal())[3] & termios.ECHO)
-
-    def setecho(self, state: bool) -> None:
-        """Turn the echo of a local command's terminal on or off.
-
-        Raises:
-            io.UnsupportedOperation: The terminal is on another machine: ``echo=False`` turns it
-                off from the start, and the command ``stty`` at any time.
-        """
-        with importing:
-            import termios
-
-        terminal = self._terminal()
-        attributes = termios.tcgetattr(terminal)
-        if state:
-            attributes[3] |= termios.ECHO
-        else:
-            attributes[3] &= ~termios.ECHO
-        termios.tcsetattr(terminal, termios.TCSANOW, attributes)
-        self.echo = state
-
-    def waitnoecho(self, timeout: float | None = -1) -> bool:
-        """Wait until a local command has turned the echo off, as for a password.
-
-        Args:
-            timeout: Seconds; -1 is ``self.timeout``, ``None`` is for ever.
-
-        Returns:
-            False if it has not in time.
-
-        Raises:
-            io.UnsupportedOperation: The terminal is on another machine.
-        """
-        if timeout == -1:
-            timeout = self.timeout
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self.getecho():
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            time.sleep(0.02)  # nobody tells
-        return True
-
-    def _terminal(self) -> int:
-        raw = self.process.stdin.raw
-        if isinstance(raw, DescriptorWriter):
-            return raw.fileno()
-        raise io.UnsupportedOperation(
-            "the echo of a terminal on another machine can be neither seen nor set; "
-            "spawn(..., echo=False) turns it off from the start"
-        )
-
     def interact(
         self,
         escape_character: str | None = chr(29),
@@ -523,19 +404,25 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             termios.error: The input is not a terminal.
             ExitMissing: The connection ended before the exit status came.
         """
-        with importing:
-            import termios
-            import tty
-
-        mode = termios.tcgetattr(self.STDIN_FILENO)
-        sys.stdout.flush()
-        self._show(self._take_buffer())
+        interaction = Interaction(
+            self.process,
+            keyboard=self.STDIN_FILENO,
+            screen=self.STDOUT_FILENO,
+            receive=self._receive,
+            log=self._log,
+            new_decoder=self._log_decoder,
+        )
+        # Where a character of the output is split, reading goes on with it, before and after.
+        decoder = self._log_decoder()
+        if self.encoding is not None:
+            decoder.setstate(self._decoder.getstate())
         try:
-            tty.setraw(self.STDIN_FILENO)
-            self._interact(escape_character, input_filter, output_filter)
+            interaction.run(
+                self._take_buffer, decoder, escape_character, input_filter, output_filter
+            )
         finally:
-            with contextlib.suppress(termios.error):  # it was hung up
-                termios.tcsetattr(self.STDIN_FILENO, termios.TCSAFLUSH, mode)
+            if self.encoding is not None:
+                self._decoder.setstate(decoder.getstate())
 
     def _take_buffer(self) -> bytes:
         """Return, and forget, what has been read and not been matched."""
@@ -546,83 +433,6 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
             return bytes(data)
         partial: bytes = self._decoder.getstate()[0]
         return bytes(data.encode(self.encoding, self.codec_errors)) + partial
-
-    def _show(self, data: bytes) -> None:
-        _write_all(lambda piece: os.write(self.STDOUT_FILENO, piece), data)
-
-    def _interact(
-        self,
-        escape_character: str | None,
-        input_filter: Filter | None,
-        output_filter: Filter | None,
-    ) -> None:
-        ended = Wakeup()  # set when the output has
-        left = threading.Event()  # set when the person has
-        failures: list[BaseException] = []
-
-        # Where a character of the output is split, reading goes on with it, before and after.
-        received, filtered = self._log_decoder(), self._log_decoder()
-        if self.encoding is not None:
-            received.setstate(self._decoder.getstate())
-
-        def show_output() -> None:
-            try:
-                while not left.is_set():
-                    data = self._receive(_CHUNK, 0.1)
-                    if data is None:
-                        continue
-                    if not data:
-                        return
-                    text = received.decode(data)
-                    if output_filter is not None:
-                        data = output_filter(data)
-                        text = filtered.decode(data)
-                    self._log(text, "read")
-                    self._show(data)
-            except BaseException as error:
-                failures.append(error)
-            finally:
-                ended.set()
-
-        def died(error: Exception) -> None:
-            failures.append(error)
-            ended.set()
-
-        # Shows the output while this thread waits for the keyboard, so that a command that does
-        # not read cannot keep what it shows from being seen. This thread ends it, below.
-        output = start_thread(show_output, name=f"wsep-show-{self.pid}", died=died)
-        try:
-            self._send_keys(escape_character, input_filter, ended)
-        finally:
-            left.set()
-            output.join()
-            if self.encoding is not None:
-                self._decoder.setstate(received.getstate())
-        if failures:
-            raise failures.pop()
-
-    def _send_keys(
-        self, escape_character: str | None, input_filter: Filter | None, ended: Wakeup
-    ) -> None:
-        decoder = self._log_decoder()
-        escape = None if escape_character is None else escape_character.encode("latin-1")
-        write = self.process.stdin.raw.write
-        escaped = False
-        while not escaped and wait_for(self.STDIN_FILENO, READ, ended):
-            data = os.read(self.STDIN_FILENO, _CHUNK)
-            if not data:
-                return
-            if input_filter is not None:
-                data = input_filter(data)
-            if escape is not None:
-                data, found, _ = data.partition(escape)
-                escaped = bool(found)
-            self._log(decoder.decode(data), "send")
-            try:
-                _write_all(write, data)
-            except BrokenPipeError:  # the command has ended: the last of its output is on its way
-                wait_for(ended.fileno(), READ, None)
-                return
 
     def _log_decoder(self) -> Any:
         """Return what makes bytes into what is logged, one piece after the other."""
@@ -740,7 +550,7 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
         elif not self.terminate():
             raise pexpect.ExceptionPexpect("Could not terminate the child.")
         self.process.close()
-        self._written.wait(1.0)
+        self._keyboard.released(1.0)
         with contextlib.suppress(WsepError):
             self._reap(0)
         self.closed = True
@@ -756,16 +566,13 @@ class spawn(SpawnBase):  # type: ignore[misc] # pexpect has no types
                 self._reading.release()
 
 
-def _start(command: Command, execer: Execer | None, url: str | None) -> Process:
-    if execer is not None:
-        if url is not None:
-            raise ValueError("execer and url cannot both be given")
-        return execer.start(command)
-    url = url or os.environ.get("WSEP_URL")
-    if not url:
-        return LocalExecer().start(command)
-    with dial(url, session_id=command.id) as remote:
-        return remote.start(command)
+def _command_line(command: str, args: Sequence[str]) -> list[str]:
+    if isinstance(args, (str, bytes)):
+        raise TypeError("args must be a list of strings")
+    argv = [command, *args] if args else pexpect.split_command_line(command)
+    if not argv:
+        raise ValueError("no command")
+    return argv
 
 
 def _environment(env: Mapping[str, str] | None) -> tuple[str, ...]:
@@ -778,12 +585,6 @@ def _environment(env: Mapping[str, str] | None) -> tuple[str, ...]:
 def _number(name: str) -> int:
     """Return a signal's number; Windows, whose commands run elsewhere, does not know them all."""
     return int(getattr(signals, name, {"SIGHUP": 1, "SIGKILL": 9, "SIGCONT": 18}.get(name, 2)))
-
-
-def _write_all(write: Callable[[memoryview], int | None], data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[write(rest) or 0 :]
 
 
 def _refuse_async(async_: bool, kw: dict[str, Any], args: tuple[Any, ...]) -> None:

@@ -54,7 +54,7 @@ class Place:
 
     def __init__(self, execer: Execer | None, url: str | None) -> None:
         if execer is not None and url is not None:
-            raise ValueError("execer and url exclude each other")
+            raise ValueError("execer and url cannot both be given")
         if execer is None and url is None:
             url = os.environ.get(_URL_VARIABLE) or None
         self._execer = execer
