@@ -6,10 +6,13 @@ import argparse
 import os
 import stat
 import threading
+from typing import TypeAlias
 
 from .console import complain
 
 __all__ = ["parser"]
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,7 +24,13 @@ def parser() -> argparse.ArgumentParser:
         "if it was not found, 126 if it could not be run, 255 if the connection failed.",
     )
     commands = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+    _add_serve(commands)
+    _add_clients(commands)
+    _add_managers(commands)
+    return parser
 
+
+def _add_serve(commands: _Commands) -> None:
     serve = commands.add_parser(
         "serve",
         help="run commands for clients",
@@ -69,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(fail=serve.error)
 
+
+def _add_clients(commands: _Commands) -> None:
     notty = commands.add_parser(
         "notty",
         help="run a command on pipes",
@@ -109,6 +120,8 @@ def parser() -> argparse.ArgumentParser:
             help="what to run, after -- if it begins with a dash",
         )
 
+
+def _add_managers(commands: _Commands) -> None:
     sessions = commands.add_parser(
         "sessions",
         help="list a server's sessions",
@@ -121,7 +134,6 @@ def parser() -> argparse.ArgumentParser:
     kill.add_argument("id", metavar="ID")
     for manager in (sessions, kill):
         _add_url(manager, "the server, ws://HOST:PORT or wss://HOST:PORT (default: $WSEP_URL)")
-    return parser
 
 
 def _add_access(serve: argparse.ArgumentParser) -> None:

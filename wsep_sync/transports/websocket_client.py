@@ -66,11 +66,7 @@ def connect_websocket(
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise ValueError(f"not a WebSocket URL (ws://HOST:PORT or wss://HOST:PORT): {url!r}")
     port = parts.port or (443 if parts.scheme == "wss" else 80)  # ValueError if it is no port
-    lines = []
-    for name, value in (headers or {}).items():
-        if any(character in name + value for character in "\r\n\0"):
-            raise ValueError(f"header {name!r} has a line break or a NUL in it")
-        lines.append(f"{name}: {value}")
+    lines = _header_lines(headers or {})
     options: dict[str, Any] = {}
     if parts.scheme == "wss":
         if ssl_context is None:
@@ -119,6 +115,13 @@ def connect_websocket(
         if isinstance(error, OSError) and error.errno is not None:  # no more descriptors
             raise ConnectError(url, str(error.strerror)) from error
         raise
+
+
+def _header_lines(headers: Mapping[str, str]) -> list[str]:
+    for name, value in headers.items():
+        if any(character in name + value for character in "\r\n\0"):
+            raise ValueError(f"header {name!r} has a line break or a NUL in it")
+    return [f"{name}: {value}" for name, value in headers.items()]
 
 
 # A proxy's host and port, and what it is to be shown of a user, "NAME:PASSWORD" or "".

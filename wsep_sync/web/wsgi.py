@@ -94,12 +94,7 @@ def application(
             if server.close_session(id, "closed by request"):
                 return _answer(start_response, "204 No Content", "")
             return _answer(start_response, "404 Not Found", "no such session\n")
-        if "websocket" not in environ.get("HTTP_UPGRADE", "").lower():
-            raise Refusal("426 Upgrade Required", "this is a WebSocket\n")
-        if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
-            raise Refusal("426 Upgrade Required", "WebSocket version 13 only\n")
-        if not environ.get("HTTP_SEC_WEBSOCKET_KEY"):
-            raise Refusal("400 Bad Request", "no Sec-WebSocket-Key\n")
+        _check_upgrade(environ)
         if server.closed:
             raise Refusal("503 Service Unavailable", "the server is ending\n")
         try:
@@ -110,6 +105,16 @@ def application(
         return _no_answer(environ)
 
     return wsep
+
+
+def _check_upgrade(environ: WSGIEnvironment) -> None:
+    """Refuse what does not ask for a WebSocket."""
+    if "websocket" not in environ.get("HTTP_UPGRADE", "").lower():
+        raise Refusal("426 Upgrade Required", "this is a WebSocket\n")
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
+        raise Refusal("426 Upgrade Required", "WebSocket version 13 only\n")
+    if not environ.get("HTTP_SEC_WEBSOCKET_KEY"):
+        raise Refusal("400 Bad Request", "no Sec-WebSocket-Key\n")
 
 
 # Bytes of a list that are made at once.
