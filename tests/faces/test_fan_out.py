@@ -22,12 +22,6 @@ from wsep_sync import ConnectError, LocalExecer, Outcome
 NOWHERE = "ws://127.0.0.1:1"
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with listening() as listener:
-        yield listener.url
-
-
 def test_each_server_has_an_outcome() -> None:
     with listening() as one, listening() as other:
         outcomes = list(wsep_sync.map(["echo", "a"], [one.url, other.url]))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import SECONDS, Task, blocked, gone, listening, scripted
+from helpers import SECONDS, Task, blocked, gone, scripted
 
 import wsep_sync
 from wsep_sync import DEVNULL, PIPE, ExitError, ExitMissing, LocalExecer, Popen, spawn
@@ -42,12 +42,6 @@ RAISED: dict[str, type[BaseException]] = {
 TEXT = "the caller's"
 
 INTERRUPTED = Path(__file__).parents[1] / "support" / "interrupted.py"
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with listening() as listener:
-        yield listener.url
 
 
 @pytest.fixture(params=["local", "remote"])

@@ -7,26 +7,13 @@ The cases are in `popen_cases`. What is different at a distance, or has no count
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faces import SUBPROCESS, Face, face
-from helpers import listening
+from faces import SUBPROCESS, Face
 from popen_cases import CASES, outcome
 
 import wsep_sync
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with listening() as listener:
-        yield listener.url
-
-
-@pytest.fixture(params=["local", "remote"])
-def tested(request: pytest.FixtureRequest, url: str) -> Face:
-    return face(url if request.param == "remote" else None)
 
 
 @pytest.mark.parametrize("name", CASES)
