@@ -19,7 +19,7 @@ README = TESTS.parent / "README.md"
 
 BEGIN, END = "<!-- contract -->\n", "<!-- /contract -->\n"
 
-# By the names of test_contract.py.
+# By the names of support/ways.py.
 EXECERS = {
     "local": "on this machine, without a server",
     "memory": "over a connection in memory",
@@ -64,7 +64,7 @@ def main() -> int:
         # xunit1: the other kind has no properties.
         command = [sys.executable, "-m", "pytest", "--numprocesses", "4", "--dist", "worksteal"]
         command += [f"--junitxml={report}", "--override-ini=junit_family=xunit1"]
-        command += [*sys.argv[1:], str(TESTS / "test_contract.py")]
+        command += [*sys.argv[1:], str(TESTS / "contract")]
         status = subprocess.run(command, check=False).returncode
         passed, all = count(report) if report.exists() else (Counter(), Counter())
     missing = [name for name in EXECERS if not all[name]]

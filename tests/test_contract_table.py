@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import contract_table
-import test_contract
+from ways import EXECERS
 
-# pytest writes what test_contract.py's fixture records; here is what it looks like.
+# pytest writes what the contract's fixture records; here is what it looks like.
 REPORT = """
 <testsuites><testsuite>
 <testcase name="a"><properties><property name="execer" value="local"/></properties></testcase>
@@ -23,7 +23,7 @@ REPORT = """
 
 
 def test_every_execer_is_in_it() -> None:
-    assert list(contract_table.EXECERS) == list(test_contract.EXECERS)
+    assert list(contract_table.EXECERS) == list(EXECERS)
     lines = contract_table.written(contract_table.README.read_text()).splitlines()[2:]
     for line, words in zip(lines, contract_table.EXECERS.values(), strict=True):
         match = re.fullmatch(rf"\| {re.escape(words)} \| (\d+) of (\d+) \|", line)
