@@ -56,6 +56,9 @@ def popen(flag: bool, encoding: str | None, execer: Execer) -> None:
         Popen[str],
     )
     assert_type(Popen(["a"], url="ws://127.0.0.1"), Popen[bytes])
+    Popen(["a"], "1")  # type: ignore[call-overload]
+    Popen(["a"], input=b"")  # type: ignore[call-overload]
+    Popen(["a"], umask="022")  # type: ignore[call-overload]
 
 
 def streams(text: Popen[str], binary: Popen[bytes]) -> None:
@@ -87,7 +90,11 @@ def runs(flag: bool, execer: Execer) -> None:
     assert_type(run(["a"], universal_newlines=True), CompletedProcess[str])
     assert_type(run(["a"], text=flag), CompletedProcess[Any])
     assert_type(run(["a"], execer=execer, tty=True), CompletedProcess[bytes])
+    assert_type(run(["a"], -1, None, PIPE, PIPE, STDOUT, text=True), CompletedProcess[str])
+    assert_type(run(["a"], 0, stdin=PIPE), CompletedProcess[bytes])
     run(["a"], no_such_argument=1)  # type: ignore[call-overload]
+    run(["a"], timeout="1")  # type: ignore[call-overload]
+    run(["a"], stderr="err")  # type: ignore[call-overload]
     run(5)  # type: ignore[call-overload]
 
 
@@ -101,12 +108,17 @@ def others(flag: bool) -> None:
     assert_type(getoutput("a", url="ws://127.0.0.1"), str)
     assert_type(getstatusoutput("a"), tuple[int, str])
     check_output(["a"], stdout=PIPE)  # type: ignore[call-overload]
+    check_output(["a"], check=True)  # type: ignore[call-overload]
+    check_output(["a"], capture_output=True)  # type: ignore[call-overload]
+    call(["a"], input=b"")  # type: ignore[call-arg]
 
 
 def fan_out(urls: list[str], flag: bool) -> None:
     assert_type(wsep_sync.map(["a"], urls), Iterator[Outcome[bytes]])
     assert_type(wsep_sync.map("a", urls, 5, text=True, progress=True), Iterator[Outcome[str]])
     assert_type(wsep_sync.map("a", urls, text=flag), Iterator[Outcome[Any]])
+    assert_type(wsep_sync.map("a", urls, stdin=None, input=b""), Iterator[Outcome[bytes]])
+    wsep_sync.map("a", urls, capture_output=True)  # type: ignore[call-overload]
     for outcome in wsep_sync.map(["a"], iter(urls), max_workers=5, encoding="utf-8"):
         assert_type(outcome.url, str)
         assert_type(outcome.error, Exception | None)

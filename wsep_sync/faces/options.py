@@ -2,6 +2,9 @@
 
 None of this is needed when it runs. The result has text or bytes in it, as four options say, any of
 which means text: so there is a set of options for each, for type checkers to tell them apart.
+
+What may be given by its position has no place in a set: the overloads of :class:`.Popen` and of
+:func:`.run` and its kin have that, and have to have it once more for each set.
 """
 
 from __future__ import annotations
