@@ -9,7 +9,6 @@ import pwd
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from helpers import NOBODY, SECONDS, RawClient, Task, listening, sh, start_message
+from local_commands import output
 from session_clients import hub, session
 
 from wsep_sync import (
@@ -29,11 +29,6 @@ from wsep_sync import (
     UserExecer,
     connect,
 )
-
-
-@pytest.fixture(params=[False, True], ids=["pipes", "terminal"])
-def tty(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
 
 
 @contextlib.contextmanager
@@ -60,14 +55,6 @@ Way = Callable[[Callable[[Execer], Execer]], AbstractContextManager[Execer]]
 def way(request: pytest.FixtureRequest) -> Way:
     """Where a policy stands."""
     return request.param
-
-
-def output(execer: Execer, command: Command) -> str:
-    """Run a command to a good end and return its output."""
-    with execer.start(command) as process:
-        out = process.stdout.read()
-        process.wait(SECONDS)
-        return out.decode()
 
 
 def refused(execer: Execer, command: Command) -> StartError:
@@ -246,15 +233,6 @@ def test_what_wraps_an_execer_closes_it() -> None:
 
 
 # As whom
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory that every user may enter, as pytest's own may not be."""
-    assert os.geteuid() == 0, "these tests start commands as other users"
-    with tempfile.TemporaryDirectory() as directory:
-        os.chmod(directory, 0o755)
-        yield Path(directory)
 
 
 @pytest.fixture

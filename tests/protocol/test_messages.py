@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,19 +11,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from message_values import Decoder, names, start
 
-from wsep_sync import Command, ProtocolError, StartError
-from wsep_sync.errors import StartOSError, not_allowed, start_error
-from wsep_sync.protocol import messages
+from wsep_sync import Command, ProtocolError
 from wsep_sync.protocol.messages import (
-    FEATURES,
     MAX_BODY,
     MAX_MESSAGE,
     STDERR_HEADER,
     STDIN_HEADER,
     STDOUT_HEADER,
     Attach,
-    ClientMessage,
     CloseOutput,
     CloseStdin,
     Ended,
@@ -34,7 +28,6 @@ from wsep_sync.protocol.messages import (
     ExitCode,
     Pid,
     Resize,
-    ServerMessage,
     Signal,
     Start,
     Stderr,
@@ -45,23 +38,9 @@ from wsep_sync.protocol.messages import (
     decode_client_message,
     decode_server_message,
 )
-from wsep_sync.protocol.words import (
-    signal_from_message,
-    signal_message,
-    start_error_from_reason,
-    start_failure,
-)
-from wsep_sync.transports.base import close_reason
+from wsep_sync.protocol.words import signal_message
 
 pytestmark = pytest.mark.thorough
-
-DECODERS = [decode_client_message, decode_server_message]
-Decoder = Callable[[bytes], "ClientMessage | ServerMessage | None"]
-
-
-@pytest.fixture(params=DECODERS, ids=["client", "server"])
-def decode(request: pytest.FixtureRequest) -> Decoder:
-    return request.param
 
 
 def as_json(message: bytes) -> Any:
@@ -69,10 +48,6 @@ def as_json(message: bytes) -> Any:
     header, _, body = message.partition(b"\n")
     assert not body
     return json.loads(header)
-
-
-def start(**command: Any) -> bytes:
-    return json.dumps({"type": "start", "command": {"command": "x", **command}}).encode()
 
 
 # What is written
@@ -173,11 +148,6 @@ def test_headers_of_streams() -> None:
 
 # What is read
 
-# Everything a file name or an argument can be on POSIX, in the form that os.fsdecode gives it.
-names = st.one_of(
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30),
-    st.binary(max_size=30).map(lambda raw: os.fsdecode(raw.replace(b"\0", b""))),
-)
 commands = st.builds(
     Command,
     names,
@@ -338,241 +308,6 @@ def test_features_that_are_not_known_are_kept() -> None:
     assert decode_server_message(raw) == Pid(1, ("signal", "future"), True)
 
 
-# What is refused
-
-REFUSED = [
-    b"",
-    b"\n",
-    b"hello\n",
-    b"[1,2]",
-    b'"stdin"',
-    b"5",
-    b"null",
-    b"\xff\xfe",
-    b'{"type":"stdin"',
-    b'{"type":5}',
-    b'{"type":["stdin"]}',
-    b'{"type":{}}',
-    b'{"type":true}',
-    b'{"type":"\xff"}',
-    b'{"type":"stdin"}x\n',
-    b'\xef\xbb\xbf{"type":"stdin"}',
-    b'{"type":' + b"9" * 10_000 + b"}",
-]
-
-
-@pytest.mark.parametrize("raw", REFUSED, ids=lambda raw: repr(raw[:20]))
-def test_what_is_no_message_is_refused(decode: Decoder, raw: bytes) -> None:
-    with pytest.raises(ProtocolError) as caught:
-        decode(raw)
-    assert caught.value.close_code == 1011
-
-
-WRONG = [
-    ("rows", -1),
-    ("rows", 65536),
-    ("rows", 1.5),
-    ("rows", "24"),
-    ("rows", True),
-    ("rows", []),
-    ("cols", -1),
-    ("cols", 65536),
-    ("cols", "80"),
-    ("uid", -1),
-    ("uid", 2**32),
-    ("uid", "root"),
-    ("gid", -1),
-    ("gid", 2**32),
-    ("args", "hi"),
-    ("args", [1]),
-    ("args", [None]),
-    ("args", {}),
-    ("args", 1),
-    ("args", ["a\0b"]),
-    ("env", "A=b"),
-    ("env", [[]]),
-    ("env", ["A=\0"]),
-    ("tty", 1),
-    ("tty", "true"),
-    ("stdin", 0),
-    ("stdin", "true"),
-    ("command", 5),
-    ("command", ["x"]),
-    ("command", "a\0b"),
-    ("working_dir", 5),
-    ("working_dir", "a\0b"),
-    ("id", 5),
-    ("id", ["x"]),
-    ("id", "a\0b"),
-]
-
-
-@pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_command_names_the_field_that_is_wrong(name: str, value: object) -> None:
-    fields: dict[str, Any] = {"command": "x", name: value}
-    with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
-        Command(**fields)
-
-
-@pytest.mark.parametrize(("name", "value"), [*WRONG, ("command", 0), ("id", False), ("id", [])])
-def test_a_start_that_has_a_wrong_field_is_refused(name: str, value: object) -> None:
-    if name == "id":
-        raw = json.dumps({"type": "start", "id": value, "command": {"command": "x"}}).encode()
-    else:
-        raw = start(**{name: value})
-    with pytest.raises(ProtocolError, match=rf"^start message: {name}\b") as caught:
-        decode_client_message(raw)
-    assert caught.value.close_code == 1011
-    assert len(str(caught.value)) < 300  # however large what was wrong
-
-
-@pytest.mark.parametrize("value", [None, 5, "ls", ["ls"], True])
-def test_a_start_without_a_command_is_refused(value: object) -> None:
-    with pytest.raises(ProtocolError, match="command"):
-        decode_client_message(json.dumps({"type": "start", "command": value}).encode())
-    with pytest.raises(ProtocolError, match="command"):
-        decode_client_message(b'{"type":"start"}')
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        '{"type":"resize","rows":-1,"cols":1}',
-        '{"type":"resize","rows":1,"cols":65536}',
-        '{"type":"resize","rows":1.0,"cols":1}',
-        '{"type":"resize","rows":1e400,"cols":1}',
-        '{"type":"resize","rows":NaN,"cols":1}',
-        '{"type":"resize","rows":"1","cols":1}',
-        '{"type":"resize","rows":true,"cols":1}',
-        '{"type":"resize","rows":[],"cols":1}',
-        '{"type":"resize","rows":%s,"cols":1}' % ("9" * 4000),
-        '{"type":"resize","rows":%s,"cols":1}' % ("9" * 60_000),
-        '{"type":"signal","signal":-1}',
-        '{"type":"signal","signal":65}',
-        '{"type":"signal","signal":"TERM"}',
-        '{"type":"taken","stdout":-1}',
-        '{"type":"taken","stderr":"1"}',
-        '{"type":"taken","window":0}',
-        '{"type":"start","command":{"command":"a"},"window":0}',
-        '{"type":"start","command":{"command":"a","discard":["stdin"]}}',
-        '{"type":"attach","id":"a","window":true}',
-        '{"type":"close_output"}',
-        '{"type":"close_output","stream":1}',
-    ],
-    ids=lambda header: header[:44],
-)
-def test_a_wrong_number_from_a_client_is_refused(header: str) -> None:
-    with pytest.raises(ProtocolError):
-        decode_client_message(header.encode())
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        '{"type":"pid","pid":"1"}',
-        '{"type":"pid","pid":1.5}',
-        '{"type":"pid","pid":1,"features":"signal"}',
-        '{"type":"pid","pid":1,"features":[1]}',
-        '{"type":"pid","pid":1,"features":7}',
-        '{"type":"exit_code","exit_code":"0"}',
-        '{"type":"exit_code","exit_code":false}',
-        '{"type":"exit_code","exit_code":0,"error":5}',
-        '{"type":"exit_code","exit_code":0,"error":0}',
-        '{"type":"exit_code","exit_code":0,"error":["x"]}',
-        '{"type":"exit_code","exit_code":0,"signal":"x"}',
-        '{"type":"exit_code","exit_code":0,"signal":-1}',
-        '{"type":"exit_code","exit_code":-2}',
-        '{"type":"ended"}',
-        '{"type":"ended","exit_code":0,"signal":9}',
-        '{"type":"taken","stdin":{}}',
-        '{"type":"eof"}',
-        '{"type":"eof","stream":"stdin"}',
-        '{"type":"taken","stdin":-1}',
-    ],
-)
-def test_a_wrong_field_from_a_server_is_refused(header: str) -> None:
-    with pytest.raises(ProtocolError):
-        decode_server_message(header.encode())
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
-)
-FIELDS = """
-type id command args env rows cols tty stdin uid gid working_dir
-pid features reattached exit_code error signal window stdout stderr discard stream closed
-"""
-TYPES = """
-start attach stdin close_stdin resize signal taken close_output pid stdout stderr ended exit_code
-"""
-field_names = st.sampled_from(FIELDS.split())
-types = st.sampled_from(TYPES.split())
-headers = st.builds(
-    lambda kind, fields, command: {**fields, "type": kind, "command": command},
-    types,
-    st.dictionaries(field_names, json_values),
-    st.dictionaries(field_names, json_values) | json_values,
-)
-
-
-@given(st.one_of(st.binary(), headers.map(lambda header: json.dumps(header).encode())))
-def test_garbage_is_refused_and_nothing_else_is_raised(raw: bytes) -> None:
-    for decode in DECODERS:
-        with contextlib.suppress(ProtocolError):
-            decode(raw)
-
-
-def nested(kind: str, field: str, depth: int) -> bytes:
-    value = "[" * depth + "]" * depth
-    if kind == "start":
-        return f'{{"type":"start","command":{{"command":"x","{field}":{value}}}}}'.encode()
-    return f'{{"type":"{kind}","{field}":{value}}}'.encode()
-
-
-def deepest() -> int:
-    """Return how deeply nested a list Python's json reads in a message, about."""
-    low, high = 1, 31_000
-    while low < high:
-        middle = (low + high + 1) // 2
-        try:
-            json.loads("[" * middle + "]" * middle)
-            low = middle
-        except RecursionError:
-            high = middle - 1
-    return low
-
-
-@pytest.mark.parametrize(
-    ("decode", "kind", "field"),
-    [
-        (decode_client_message, "start", "args"),
-        (decode_client_message, "start", "rows"),
-        (decode_client_message, "start", "working_dir"),
-        (decode_client_message, "resize", "rows"),
-        (decode_client_message, "nonsense", "x"),
-        (decode_server_message, "pid", "features"),
-        (decode_server_message, "exit_code", "error"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_deep_nesting_is_refused(decode: Decoder, kind: str, field: str) -> None:
-    # What can just about be read must not be too deep for the words of the refusal.
-    limit = deepest()
-    depths = [*range(max(1, limit - 60), min(limit + 10, 31_000)), 100, limit // 2, 31_000]
-    for depth in depths:
-        raw = nested(kind, field, depth)
-        assert len(raw) <= MAX_MESSAGE + 50
-        if kind == "nonsense":
-            with contextlib.suppress(ProtocolError):
-                assert decode(raw) is None
-        else:
-            with pytest.raises(ProtocolError) as caught:
-                decode(raw)
-            assert len(str(caught.value)) < 300
-
-
 # What a file name can be
 
 
@@ -627,141 +362,3 @@ def test_a_size_is_two_16_bit_numbers(make: Callable[[Any, Any], object]) -> Non
             make(rows, cols)
     with pytest.raises(TypeError, match=r"^rows"):
         make(1.0, 1)
-
-
-# Signals in words
-
-
-def test_every_signal_can_be_told_in_words() -> None:
-    for number in range(1, 65):
-        assert signal_from_message(signal_message(number)) == number
-        assert signal_from_message(signal_message(number, core_dumped=True)) == number
-
-
-@pytest.mark.parametrize(
-    ("words", "number"),
-    [
-        ("signal: killed", 9),
-        ("signal: terminated", 15),
-        ("signal: hangup", 1),
-        ("signal: segmentation fault (core dumped)", 11),
-        ("signal: signal 34", 34),
-        ("exit status 2", None),
-        ("", None),
-        ("signal: ", None),
-        ("signal: signal -1", None),
-        ("signal: signal 0", None),
-        ("signal: signal 65", None),
-        ("signal: signal 99999", None),
-        ("signal: signal ²", None),
-        ("killed", None),
-    ],
-)
-def test_the_references_words_name_the_signal(words: str, number: int | None) -> None:
-    assert signal_from_message(words) == number
-    header = {"type": "exit_code", "exit_code": -1, "error": words}
-    assert decode_server_message(json.dumps(header).encode()) == ExitCode(-1, words, number)
-
-
-def test_the_number_counts_more_than_the_words() -> None:
-    raw = b'{"type":"exit_code","exit_code":-1,"error":"signal: killed","signal":15}'
-    assert decode_server_message(raw) == ExitCode(-1, "signal: killed", 15)
-
-
-# Starts that failed
-
-LONG_NAMES = [
-    "x" * 123,
-    "x" * 4000,
-    "/" + "directory/" * 30 + "prog",
-    "ä" * 200,
-    "€" * 200,
-    "😀" * 200,
-    os.fsdecode(b"\xff" * 200),
-    "x" * 20 + ": " * 60,
-    "prog",
-    "no such: thing",
-    "😀 " * 7,
-]
-
-
-@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC])
-@pytest.mark.parametrize("name", LONG_NAMES, ids=lambda name: ascii(name[:12]))
-def test_the_cause_fits_into_a_close_reason(name: str, number: int) -> None:
-    command = Command(name)
-    error = start_error(number, name)
-    reason = close_reason(start_failure(error, command))
-    assert len(reason.encode()) <= 123
-    again = start_error_from_reason(reason, command)
-    assert type(again) is type(error)
-    assert isinstance(again, StartOSError)
-    assert (again.errno, again.filename) == (number, name)
-
-
-@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.ENOTDIR])
-@pytest.mark.parametrize("name", LONG_NAMES, ids=lambda name: ascii(name[:12]))
-def test_a_directory_is_told_from_a_command(name: str, number: int) -> None:
-    command = Command("prog" * 50, working_dir=name)
-    reason = close_reason(start_failure(start_error(number, name), command))
-    again = start_error_from_reason(reason, command)
-    assert isinstance(again, StartOSError)
-    assert (again.errno, again.filename) == (number, name)
-
-
-# ETOOMANYREFS, which no start fails with, has a colon in its words.
-@given(st.sampled_from(sorted(n for n in errno.errorcode if ": " not in os.strerror(n))), names)
-def test_every_errno_survives_the_way_to_the_client(number: int, name: str) -> None:
-    command = Command(name)
-    reason = close_reason(start_failure(start_error(number, name), command))
-    again = start_error_from_reason(reason, command)
-    assert isinstance(again, StartOSError)
-    # Two numbers may have the same words.
-    assert os.strerror(again.errno or 0) == os.strerror(number)
-
-
-def test_a_failure_without_an_errno_keeps_its_words() -> None:
-    reason = start_failure(StartError("no command"), Command(""))
-    assert reason == "start command: no command"
-    again = start_error_from_reason(reason, Command(""))
-    assert type(again) is StartError
-    assert "no command" in str(again)
-    assert str(start_error_from_reason("", Command("x")))
-
-
-def test_a_refusal_keeps_its_words() -> None:
-    reason = start_failure(not_allowed("/bin/sh"), Command("/bin/sh"))
-    assert reason == "start command: exec /bin/sh: not allowed"
-    again = start_error_from_reason(reason, Command("/bin/sh"))
-    assert isinstance(again, PermissionError)
-    assert str(again) == str(not_allowed("/bin/sh"))
-    assert (again.errno, again.strerror) == (errno.EACCES, "Not allowed")
-
-
-@pytest.mark.parametrize(
-    ("reason", "kind", "filename"),
-    [
-        ("start command: chdir /nope: no such file or directory", FileNotFoundError, "/nope"),
-        (
-            'start command: exec: "prog": executable file not found in $PATH',
-            FileNotFoundError,
-            "prog",
-        ),
-        ("start command: fork/exec prog: exec format error", OSError, "prog"),
-        ("start command: fork/exec prog: permission denied", PermissionError, "prog"),
-        ("start command: fork/exec prog: operation not permitted", PermissionError, "prog"),
-        ("start command: chdir /nope: not a directory", NotADirectoryError, "/nope"),
-    ],
-)
-def test_the_references_reasons_are_understood(
-    reason: str, kind: type[OSError], filename: str
-) -> None:
-    error = start_error_from_reason(reason, Command("prog", working_dir="/nope"))
-    assert isinstance(error, kind)
-    assert isinstance(error, StartError)
-    assert error.filename == filename
-
-
-def test_the_module_knows_no_sockets_threads_or_clocks() -> None:
-    used = {name for name, value in vars(messages).items() if type(value) is type(sys)}
-    assert used <= {"errno", "json", "os"}
-    assert FEATURES == ("taken", "ended", "close_output", "discard", "attach")

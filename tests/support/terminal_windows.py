@@ -109,3 +109,10 @@ def bash(*options: str, **variables: str) -> Iterator[Outer]:
     with Outer("tty", *options, "--", *BASH, **variables) as outer:
         outer.expect_exact("$ ")
         yield outer
+
+
+def typed(outer: Outer, command: str, answer: str) -> None:
+    """Give a command to the shell; the answer must not be in the command itself."""
+    outer.sendline(command)
+    outer.expect_exact(answer)
+    outer.expect_exact("$ ")

@@ -10,20 +10,14 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from terminal_engines import Emulated, Replayed, helper
+from terminal_engines import Emulated, Replayed
 from terminal_judges import JUDGES, LEFT_OVER, answers_and_bells, assert_same
 
 from wsep_sync.terminals import recording as recording_module
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("helping")]
 
 ROWS, COLUMNS = 6, 20
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _helper() -> Iterator[None]:
-    with helper():
-        yield
 
 
 row, column = st.integers(1, ROWS), st.integers(1, COLUMNS)
