@@ -1,6 +1,6 @@
 """Credit, `ended` and `close_output` on the wire, asked for by clients that are not the package's.
 
-What a client of the package makes of them stands in test_remote.py and in the contract.
+What a client of the package makes of them stands in execers/remote/ and in the contract.
 """
 
 from __future__ import annotations
