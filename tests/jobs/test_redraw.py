@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import RawClient, eventually
-from session_clients import BASH_ENV, Client, Hub, attach_message, hub, plain, session
+from session_clients import BASH_ENV, Client, Hub, attach_message, plain, session
 from terminal_engines import emulate, helper
 from terminal_judges import JUDGES, LEFT_OVER, Shown, answers_and_bells, assert_same
 
@@ -89,12 +89,6 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def _helper() -> Iterator[None]:
     with helper():
         yield
-
-
-@pytest.fixture
-def sessions() -> Iterator[Hub]:
-    with hub() as sessions:
-        yield sessions
 
 
 def text_of(got: bytes, rows: int = 24, cols: int = 80) -> list[str]:

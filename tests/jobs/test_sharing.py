@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from helpers import SECONDS, Task, blocked, eventually, serving
-from session_clients import Client, Hub, hub, session
+from session_clients import Client, Hub, session
 
 from wsep_sync import Command, LocalExecer, Options, Process, Server
 from wsep_sync.jobs.session import Session
@@ -26,12 +26,6 @@ SIZES = (
     "-c",
     "trap 'echo size $(stty size).' WINCH; echo ready; while :; do sleep 0.01; done",
 )
-
-
-@pytest.fixture
-def sessions() -> Iterator[Hub]:
-    with hub() as sessions:
-        yield sessions
 
 
 @contextlib.contextmanager
