@@ -10,16 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers import (
-    SECONDS,
-    RawClient,
-    eventually,
-    listening,
-    scripted,
-    serving,
-    sh,
-    start_message,
-)
+from helpers import SECONDS, RawClient, eventually, listening, scripted, serving, sh, start_message
 
 from wsep_sync import (
     Command,
