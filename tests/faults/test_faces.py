@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pexpect
 import pytest
-from faults import Site, Step, name, site
+from faults import Site, Step, name
 from helpers import SECONDS
 from tcp_proxy import BODY, CUTS, DOWN, UP, Fault
 
@@ -31,13 +30,6 @@ BREAKS: dict[Step, type[Exception] | None] = {
     (DOWN, "exit_code", 1): ExitMissing,
     (UP, "close", 1): None,
 }
-
-
-@pytest.fixture
-def place(capfd: pytest.CaptureFixture[str]) -> Iterator[Site]:
-    with site() as place:
-        yield place
-    assert capfd.readouterr() == ("", "")
 
 
 def raising(error: type[Exception] | None) -> contextlib.AbstractContextManager[Any]:

@@ -2,22 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from faults import (
-    DIALOGUE,
-    REPLACED,
-    Site,
-    Step,
-    expected,
-    how_ended,
-    name,
-    passed,
-    rest,
-    site,
-    talk,
-)
+from faults import DIALOGUE, REPLACED, Site, Step, expected, how_ended, name, passed, rest, talk
 from helpers import SECONDS, Task, read_until, sh
 from tcp_proxy import (
     AFTER,
@@ -43,13 +29,6 @@ from wsep_sync.transports import sockets
 
 # It is the kernel that decides here, or another program, and no version of Python.
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture
-def place(capfd: pytest.CaptureFixture[str]) -> Iterator[Site]:
-    with site() as place:
-        yield place
-    assert capfd.readouterr() == ("", "")
 
 
 # One direction ends, and the other goes on

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ from faults import (
     how_ended,
     passed,
     rest,
-    site,
     talk,
 )
 from helpers import SECONDS, Task, blocked, eventually, gone, sh
@@ -32,13 +30,6 @@ from tcp_proxy import AFTER, BODY, CUTS, DOWN, FIN, PARTS, UP, Fault, Proxy
 
 from wsep_sync import Command, connect
 from wsep_sync.errors import ExitError, ExitMissing
-
-
-@pytest.fixture
-def place(capfd: pytest.CaptureFixture[str]) -> Iterator[Site]:
-    with site() as place:
-        yield place
-    assert capfd.readouterr() == ("", "")
 
 
 def test_the_dialogue_uncut(place: Site) -> None:

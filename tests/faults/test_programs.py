@@ -8,31 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults import (
-    DIALOGUE,
-    SCRIPT,
-    Site,
-    Step,
-    expected,
-    how_ended,
-    name,
-    rest,
-    site,
-    useless,
-)
+from faults import DIALOGUE, SCRIPT, Site, Step, expected, how_ended, name, rest, useless
 from helpers import SECONDS, ends_processes, eventually, gone, read_until, sh, state
-from programs import (
-    WSEP_SYNC,
-    environment,
-    first_number,
-    has_one_line,
-    running,
-    server_process,
-)
+from programs import WSEP_SYNC, environment, first_number, has_one_line, running, server_process
 from session_clients import session
 from tcp_proxy import AFTER, BODY, DOWN, FIN, HEADER, RST, UP, Fault
 from terminal_windows import Outer, text
@@ -43,13 +24,6 @@ from wsep_sync.errors import ConnectError, ExitMissing
 
 # It is the kernel that decides here, or another program, and no version of Python.
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture
-def place(capfd: pytest.CaptureFixture[str]) -> Iterator[Site]:
-    with site() as place:
-        yield place
-    assert capfd.readouterr() == ("", "")
 
 
 def at(url: str) -> list[str]:

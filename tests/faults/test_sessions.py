@@ -6,10 +6,8 @@ finds the same command, what was typed before has reached it, and it can be ende
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from faults import Site, Step, cuts, how_ended, rest, site
+from faults import Site, Step, cuts, how_ended, rest
 from helpers import SECONDS, eventually, gone, read_until
 from session_clients import Client, session
 from tcp_proxy import AFTER, BODY, CUTS, DOWN, PARTS, UP, Fault
@@ -39,13 +37,6 @@ ATTACHING: list[Step] = [
 
 def echo(id: str = "s") -> Command:
     return session(id, "sh", "-c", ECHO)
-
-
-@pytest.fixture
-def place(capfd: pytest.CaptureFixture[str]) -> Iterator[Site]:
-    with site() as place:
-        yield place
-    assert capfd.readouterr() == ("", "")
 
 
 def attach(place: Site, url: str) -> type[Exception] | None:
