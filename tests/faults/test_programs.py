@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_lines import in_shell
 from faults import DIALOGUE, SCRIPT, Site, Step, expected, how_ended, name, rest, useless
 from helpers import SECONDS, ends_processes, eventually, gone, read_until, sh, state
 from programs import WSEP_SYNC, environment, first_number, has_one_line, running, server_process
@@ -136,8 +137,7 @@ def test_a_client_of_a_session_that_is_killed(place: Site) -> None:
 def test_a_client_that_is_killed_while_it_starts_commands(place: Site) -> None:
     script = """if True:
         import sys, threading
-        import wsep_sync
-from wsep_sync import Command, connect
+        from wsep_sync import Command, connect
         with connect(sys.argv[1], timeout=30) as execer:
             for number in range(1000):
                 process = execer.start(Command("sleep", ["1000"], tty=number % 2 == 0))
@@ -254,17 +254,6 @@ def test_tty_is_cut_off_while_it_attaches_again(place: Site, name: str) -> None:
 
 
 # The disk is full
-
-
-def in_shell(script: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a script in which `$@` is the program."""
-    return subprocess.run(
-        ["bash", "-c", script, "bash", *WSEP_SYNC],
-        capture_output=True,
-        env=environment(),
-        timeout=SECONDS,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("output", ["", ">&2"])

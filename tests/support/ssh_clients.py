@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers import SECONDS
 
-from wsep_sync import Command, ConnectError, ExitError, Process, SSHExecer
+from wsep_sync import Command, ConnectError, SSHExecer
 
 
 def output(execer: SSHExecer, command: Command) -> bytes:
@@ -13,12 +13,6 @@ def output(execer: SSHExecer, command: Command) -> bytes:
         out = process.stdout.read()
         process.wait(SECONDS)
         return out
-
-
-def failure(process: Process) -> ExitError:
-    with pytest.raises(ExitError) as caught:
-        process.wait(SECONDS)
-    return caught.value
 
 
 def refused(*args: object, **options: object) -> ConnectError:

@@ -12,8 +12,9 @@ import threading
 
 import pytest
 from helpers import SECONDS, Task, blocked, ends_processes, eventually, gone, numbers, sh
-from ssh_clients import failure, output
+from ssh_clients import output
 from sshd import Host, sshd
+from ways import failure
 
 from wsep_sync import Command, ExitMissing, StartError, TransportClosed
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from helpers import NOBODY, SECONDS, Task, ends_processes, eventually, gone, numbers, sh, state
-from ssh_clients import failure, output
+from ssh_clients import output
 from sshd import Host, sshd
+from ways import failure
 
 from wsep_sync import Command, ExitMissing, OutputUnread, StartError
 from wsep_sync.execers.ssh import launch as ssh_launch

@@ -12,8 +12,8 @@ from helpers import NOBODY, SECONDS, alive, eventually, gone, listening, numbers
 from programs import environment, has_one_line
 from programs import run as run_program
 from session_clients import hub
-from ssh_clients import failure
 from sshd import Host
+from ways import failure
 
 import wsep_sync
 from wsep_sync import (
