@@ -262,7 +262,7 @@ def test_a_spawn_over_ssh(command: str) -> None:
 @pytest.mark.parametrize("features", [True, False], ids=["credit", "no_credit"])
 def test_a_spawn_whose_output_is_full(features: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not features:
-        monkeypatch.setattr("wsep_sync.serving.connection.FEATURES", ())
+        monkeypatch.setattr("wsep_sync.protocol.dialogue.FEATURES", ())
     ours, theirs = memory_pair() if features else memory_pair(())
     serving = threading.Thread(target=Server().serve_and_close, args=(theirs, LocalExecer()))
     serving.start()

@@ -30,30 +30,41 @@ class _Worker:
     """The thread that does what finalizers leave. It is there while anybody holds it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards how many hold it, and changes of running
-        self._holders = 0
-        self.running = False
-        # The one queue of the standard library's that a finalizer may put something into. None is
-        # for a holder that has let go.
-        self.calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # guards changes of the two
+        self.holders: set[Hold] = set()
+        self._running = False
+        # The one queue of the standard library's that a finalizer may put something into. A holder
+        # is one that has let go.
+        self.calls: queue.SimpleQueue[_Call | Hold] = queue.SimpleQueue()
 
-    def hold(self) -> None:
+    # The handler of a signal may raise anywhere in here, in the thread of somebody who comes to
+    # hold this: so whether there is a thread is said by that, and letting go is harmless for who
+    # has not come to hold it.
+
+    def hold(self, holder: Hold) -> None:
         with self._lock:
-            if not self.running:
-                # A daemon, as those whose work it is.
-                start_thread(self._work, name="wsep-dropped", died=self._died)
-                self.running = True
-            self._holders += 1
+            self.holders.add(holder)
+            if not self._running:
+                try:
+                    # A daemon, as those whose work it is.
+                    start_thread(self._work, name="wsep-dropped", died=self._died)
+                except RuntimeError:
+                    self.holders.discard(holder)  # or what is dropped would wait for nobody
+                    raise
 
     def _work(self) -> None:
+        with self._lock:
+            if self._running or not self.holders:
+                return
+            self._running = True
         while True:
             call = self.calls.get()
-            if call is None:
+            if isinstance(call, Hold):
                 with self._lock:
-                    self._holders -= 1
-                    if self._holders:
+                    self.holders.discard(call)
+                    if self.holders:
                         continue
-                    self.running = False
+                    self._running = False
                     # What came in between is of nobody who holds this. Nor is it to be kept: it
                     # refers to connections.
                     while not self.calls.empty():
@@ -69,7 +80,7 @@ class _Worker:
 
     def _died(self, _: Exception) -> None:
         with self._lock:
-            self.running = False  # who comes next has another
+            self._running = False  # who comes next has another
 
 
 def _already_logged(_: Exception) -> None:
@@ -89,15 +100,17 @@ class Hold:
     """
 
     def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[_Call | None] | None = None
-        _worker.hold()
-        self._calls = _worker.calls
+        self._worker = _worker
+        try:
+            _worker.hold(self)
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let the thread end. Harmless to call again, and in a finalizer."""
-        calls, self._calls = self._calls, None
-        if calls is not None:
-            calls.put(None)
+        if self in self._worker.holders:
+            self._worker.calls.put(self)
 
 
 def later(call: _Call) -> None:
@@ -106,7 +119,7 @@ def later(call: _Call) -> None:
     Starts nothing, waits for nothing and takes no lock. At the end of the interpreter, and in a
     forked child, nothing is called any more: there, the kernel closes what is open.
     """
-    if _worker.running:  # else nobody holds it, and what is dropped has ended in another way
+    if _worker.holders:  # else nobody holds it, and what is dropped has ended in another way
         _worker.calls.put(call)
 
 

@@ -295,6 +295,7 @@ def test_a_message_is_whole_after_a_handler_has_raised(kind: str) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["TimeoutError", "BrokenPipeError"])
 @pytest.mark.parametrize("place", ["local", "remote"])
 def test_what_a_handler_raises_anywhere_is_raised(place: str, kind: str, url: str) -> None:
@@ -312,7 +313,7 @@ def test_what_a_handler_raises_anywhere_is_raised(place: str, kind: str, url: st
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=5 * SECONDS,
+        timeout=9 * SECONDS,
         check=False,
     )
     assert done.stdout == ""

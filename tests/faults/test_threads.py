@@ -93,7 +93,7 @@ def _fails(process: Process) -> None:
 
 
 @pytest.mark.parametrize("armed", [True, False], ids=["start", "middle"])
-@pytest.mark.parametrize("name", ["wsep-output", "wsep-connection", "wsep-receive"])
+@pytest.mark.parametrize("name", ["wsep-connection", "wsep-receive"])
 def test_what_serves_a_command(
     url: str, name: str, armed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -137,7 +137,7 @@ def test_what_reads_from_an_ssh_host(name: str, armed: bool) -> None:
 
 
 @pytest.mark.parametrize("armed", [True, False], ids=["start", "middle"])
-@pytest.mark.parametrize("name", ["wsep-session-output", "wsep-session-watch"])
+@pytest.mark.parametrize("name", ["wsep-session"])
 def test_what_serves_a_session(name: str, armed: bool) -> None:
     with hub() as place, _bug_in(name, armed) as saboteur:
         if armed:
@@ -160,10 +160,13 @@ def test_what_serves_a_session(name: str, armed: bool) -> None:
             process.wait(SECONDS)
 
 
-def test_what_writes_input(url: str) -> None:
+@pytest.mark.parametrize("name", ["wsep-stdin", "wsep-end"])
+def test_what_blocks_in_place_of_a_server_s_loop(url: str, name: str) -> None:
+    # For what has no descriptor, as on a server further on.
     with (
-        _bug_in("wsep-stdin", armed=True),
-        connect(url, timeout=SECONDS) as execer,
+        _bug_in(name, armed=True),
+        listening(lambda: connect(url, timeout=SECONDS)) as front,
+        connect(front.url, timeout=SECONDS) as execer,
         execer.start(sh("exec sleep 1000", stdin=True)) as process,
     ):
         process.stdin.raw.write(bytes(1 << 18))  # more than its pipe holds

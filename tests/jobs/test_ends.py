@@ -305,9 +305,9 @@ def test_a_thousand_clients_leave_nothing(sessions: Hub) -> None:
             read_past(process.stdout, b"a2")
             close_files(process)
         eventually(lambda: sessions.server.sessions()[0].clients == 1, "they have left")
-        threads = ("wsep-stdin", "wsep-output")
         eventually(
-            lambda: len([t for t in threading.enumerate() if t.name in threads]) <= 2, "and ended"
+            lambda: len([t for t in threading.enumerate() if t.name == "wsep-connection"]) <= 1,
+            "and ended",
         )
 
     come_and_go(50)

@@ -136,7 +136,7 @@ def test_a_client_leaves_while_it_types_what_nobody_reads(sessions: Hub) -> None
     assert sessions.server.session_count() == 1
     # The connections' threads are gone, not only their clients.
     eventually(
-        lambda: not [t for t in threading.enumerate() if t.name in ("wsep-stdin", "wsep-output")],
+        lambda: not [t for t in threading.enumerate() if t.name == "wsep-connection"],
         "the threads of the connections have ended",
     )
 

@@ -137,20 +137,14 @@ def test_close_ends_connections_with_1001() -> None:
 def test_a_session_that_ends_with_the_server_has_no_exit_status() -> None:
     server = Server()
     client, conn = memory_pair()
-    receive = conn.receive
+    has_more = conn.has_more
 
-    def receive_late() -> bytes:
-        try:
-            return receive()
-        except TimeoutError:
-            if server.closed:
-                eventually(
-                    lambda: all(thread.name != "wsep-output" for thread in threading.enumerate()),
-                    "the end of the session's output",
-                )
-            raise
+    def look_late() -> bool:
+        if server.closed:
+            eventually(lambda: not server.session_count(), "the end of the session")
+        return has_more()
 
-    conn.receive = receive_late  # type: ignore[method-assign]
+    conn.has_more = look_late  # type: ignore[method-assign]
     with (
         Task(server.serve_and_close, conn, LocalExecer()),
         RemoteExecer(client) as execer,

@@ -16,6 +16,7 @@ from ..log import log, log_event
 from ..process import Process
 from ..protocol.messages import Resize
 from ..terminals import Recording, Snapshot, prepare, redraw, replay
+from ..threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,10 +72,13 @@ class Client(Process):
         self.repaint = False  # the program has to paint its alternate screen for it
         self.alt_generation: int | None = None  # set if it has not seen the normal screen
         self.attached = True
+        self.held_up = False  # its input was refused, and it is to be woken when there is room
+        self._wake: Callable[[], None] | None = None  # wakes the loop that polls it, if one does
         self.raw = True  # it gets the output as it is, with what its terminal answers
         self.typed = 0  # when it did last, in order among all clients; 0 is never
         self._last: Snapshot | None = None  # what there is to be redrawn when all has ended
-        # The rest are for the thread that reads.
+        # The rest are for the thread that reads, or draws for it meanwhile.
+        self._drawing = False
         self._redraw = memoryview(b"")  # what is yet to be read of it
         self._painted = True  # or else the program is to paint, once the redraw has been read
         self._too_early = 0  # how many of the last bytes of the snapshot it is not to get yet
@@ -102,26 +106,49 @@ class Client(Process):
         elif data:
             self.queue.append(memoryview(data))
             self.size += len(data)
-        self.changed.notify_all()
+        self.notify()
         return not self.stale
 
     def end(self, recording: Recording | None) -> None:
         """The command has ended; requires holding the session's lock."""
         if self.stale and recording is not None:
             self._last = recording.snapshot()
-        self.changed.notify_all()
+        self.notify()
 
-    def read(self, buffer: memoryview) -> int:
-        """Block until there is output; store it and return how much, 0 at the end."""
+    def notify(self) -> None:
+        """Wake whoever reads, waits or writes here; requires holding the session's lock."""
+        self.changed.notify_all()
+        if self._wake is not None:
+            self._wake()
+
+    def when_ended(self, wake: Callable[[], None]) -> None:
+        """Have a function called when there is output, room for input, or the end.
+
+        It is called with the session's lock held, and must not block.
+        """
+        with self._session._lock:
+            self._wake = wake
+        wake()
+
+    def read(self, buffer: memoryview, wait: bool) -> int | None:
+        """Store output and return how much, 0 at the end; block until there is some.
+
+        Args:
+            buffer: Where to.
+            wait: Or else return ``None`` if there is none.
+        """
         while not self._redraw:
             if not self._painted:
                 self._painted = True
                 # Whatever the program paints from now on is on its way to here.
                 self._session._repaint()
-            taken = self._take(buffer)
-            if isinstance(taken, int):
+            if self._drawing:
+                return None if self.attached else 0
+            taken = self._take(buffer, wait)
+            if not isinstance(taken, Snapshot):
                 return taken
-            self._make_redraw(taken)
+            if wait or not self._start_drawing(taken):
+                self._make_redraw(taken)
         if not self.attached:
             return 0
         piece = self._redraw[: len(buffer)]
@@ -129,8 +156,8 @@ class Client(Process):
         buffer[: len(piece)] = piece
         return len(piece)
 
-    def _take(self, buffer: memoryview) -> int | Snapshot:
-        """Block until there is output, and store it, or return what is to be redrawn before."""
+    def _take(self, buffer: memoryview, wait: bool) -> int | Snapshot | None:
+        """Store output, or return what is to be redrawn before; ``None`` is neither, for now."""
         session = self._session
         with session._lock:
             while not self.queue:
@@ -140,6 +167,8 @@ class Client(Process):
                     return snapshot
                 if session._state is State.DONE:
                     return 0
+                if not wait:
+                    return None
                 self.changed.wait()
             done = 0
             while done < len(buffer) and self.queue:
@@ -173,6 +202,27 @@ class Client(Process):
         # What the filter holds back comes whole later, or not at all.
         self._too_early = 0 if self.raw else session._held_back
         return snapshot
+
+    def _start_drawing(self, snapshot: Snapshot) -> bool:
+        """Have the redraw made while the loop goes on; False if no more threads can be had."""
+
+        def draw() -> None:
+            self._make_redraw(snapshot)
+            done(None)
+
+        def done(_error: Exception | None) -> None:
+            with self._session._lock:
+                self._drawing = False
+                self.notify()
+
+        self._drawing = True
+        try:
+            # Ends when that is made, which is bounded. A daemon: nobody else waits for it.
+            start_thread(draw, name="wsep-redraw", died=done)
+        except RuntimeError:  # to the kernel threads are processes, of which it has enough
+            self._drawing = False
+            return False
+        return True
 
     def _make_redraw(self, snapshot: Snapshot) -> None:
         """Make the redraw, which takes a while: without the lock."""
@@ -240,7 +290,7 @@ class Client(Process):
             if not session._clients:
                 session._unattended_since = time.monotonic()
             self.queue.clear()
-            self.changed.notify_all()
+            self.notify()
             session._input_changed.notify_all()
             goes_on = session._state is State.READY
         for raw in self._raw:
@@ -275,7 +325,19 @@ class ClientOutput(streams.RawFile):
         if self.closed:
             raise ValueError("I/O operation on closed file")
         client = self._client
-        return 0 if client is None else client.read(memoryview(buffer).cast("B"))
+        if client is None:
+            return 0
+        return client.read(memoryview(buffer).cast("B"), wait=True) or 0
+
+    def read_now(self, buffer: memoryview) -> int | None:
+        """Store what there is and return how much; ``None`` if nothing yet, 0 at the end."""
+        client = self._client
+        return 0 if client is None else client.read(buffer, wait=False)
+
+    def when_readable(self, wake: Callable[[], None]) -> None:
+        """Have a function called when there is something to read; see :meth:`Client.when_ended`."""
+        if self._client is not None:
+            self._client.when_ended(wake)
 
     def leave(self) -> None:
         """Be at the end from now on, and refer to the client no more."""
@@ -315,7 +377,17 @@ class ClientInput(streams.RawFile):
     def write_now(self, data: ReadableBuffer, /) -> int:
         """Write as much as is taken without blocking; return how many bytes, perhaps none."""
         client = self._check_open()
-        return client._session._write_now(client, data)
+        return client._session._write_now(client, memoryview(data).cast("B"))
+
+    def end_now(self) -> bool:
+        """Send the terminal's end-of-file character; False if that cannot be without blocking."""
+        client = self._check_open()
+        return bool(client._session._write_now(client, None))
+
+    def when_writable(self, wake: Callable[[], None]) -> None:
+        """Have a function called when there is room again; see :meth:`Client.when_ended`."""
+        if self._client is not None:
+            self._client.when_ended(wake)
 
     def _check_open(self) -> Client:
         if self.closed:

@@ -17,6 +17,11 @@ __all__ = [
 ]
 
 
+#: How much is read after the command has ended, in bytes. A terminal, or what a server further on
+#: had sent, holds less; but a job that the command left may go on writing for ever.
+LATE_LIMIT = 1 << 21
+
+
 class State(IntEnum):
     """Where a session is in its life; it only moves forward."""
 

@@ -10,12 +10,12 @@ STARTING until the command runs; READY while it can be attached to; CLOSING from
 somebody ends it (a close, or the timeout with no client); DONE when the command has ended, by
 itself or not, or could not be started. A state never goes back.
 
-Data goes from the command's output, in one thread that reads it, into the recording and into a
-queue for each client, all under one lock. A client that attaches, or has fallen behind, takes a
-snapshot of the recording under that lock, after which its queue begins: so nothing is missing and
-nothing comes twice. The redraw is made of it in the client's own thread, without the lock, which
-nobody holds for long. Input of all clients goes through one queue the other way, in a thread of its
-own once there is some. A third thread waits for the command to end, or for the time when it has to.
+One thread waits for all there is: the command's output, its input while it does not take it, its
+end, and the time when it has to. It puts the output into the recording and into a queue for each
+client, all under one lock, and wakes those who read. A client that attaches, or has fallen behind,
+takes a snapshot of the recording under that lock, after which its queue begins: so nothing is
+missing and nothing comes twice. The redraw is made of it in the client's own thread, without the
+lock, which nobody holds for long. Input of all clients goes the other way through one queue.
 
 Of several clients one is asked: its terminal answers what the program asks, and the others get the
 output without that.
@@ -23,12 +23,10 @@ output without that.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import threading
 import time
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,32 +35,27 @@ from ..errors import ExitError, SessionClosed, StartError, WsepError, copy_error
 from ..log import log_event
 from ..process import Execer, Process
 from ..protocol.command import Command
-from ..protocol.messages import Resize
+from ..protocol.messages import Buffer, Resize
+from ..streams.wakeup import READ, WRITE, Wakeup
 from ..terminals import Recording, hold
 from ..terminals.answers import QueryFilter, asks, replies, unfinished
 from ..threads import start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from _typeshed import ReadableBuffer
+    pass
 from .client import Client, has_left
-from .options import Options, SessionInfo, State
+from .options import LATE_LIMIT, Options, SessionInfo, State
+from .polled import PolledInput, PolledOutput, PolledProcess
+from .poller import Poller
 
 __all__ = [
-    "LATE_LIMIT",
     "Session",
     "nothing_to_watch",
 ]
 
 
-# How much is read from the terminal at once, in bytes.
-_READ_SIZE = 1 << 16
-
-
-#: How much is read after the command has ended, in bytes. A terminal, or what a server further on
-#: had sent, holds less; but a job that the command left may go on writing for ever.
-LATE_LIMIT = 1 << 21
+# How much is read from the terminal at once, in bytes: of a program that says much, and of others.
+_READ_SIZE, _IDLE_READ_SIZE = 1 << 16, 1 << 12
 
 
 # How many bytes of input may wait for a command that does not read; and how many are written, and
@@ -81,11 +74,6 @@ _LISTED = 1 << 10
 
 
 _LONGEST_ID = 1 << 10
-
-
-# For how many seconds without input its thread stays: a thread takes some 25 KiB, which is much
-# for the many sessions that nobody types into, and starting one for each key would be slow.
-_INPUT_LINGER = 1.0
 
 
 # Seconds until starting it is tried again when there were too many threads.
@@ -135,6 +123,7 @@ class Session:
         self._starting = False  # a thread is at it
         # Both while the command runs, and no longer: they hold descriptors and memory.
         self._process: Process | None = None
+        self._polled: PolledProcess | None = None
         self._recording: Recording | None = None
         self._pid = 0  # until the command runs
         self._size = command.rows, command.cols  # replaced as a whole
@@ -154,15 +143,28 @@ class Session:
         self._error: Exception | None = None  # why there is no session, or how the command ended
         self._ended = False  # the command has, and its output is about to
         self._reason = ""  # why it was ended, if it was
-        self._input: deque[bytes | None] = deque()  # None is the end of the file
-        self._input_size = 0  # in bytes, with what is being written; an end of the file is one
-        self._input_changed = threading.Condition(self._lock)
-        self._writing = False  # there is a thread that writes the input
+        self._input_changed = threading.Condition(self._lock)  # waited on by those who write
         self._deaf = False  # the command has left its terminal, and takes no input any more
         self._told = (0, 0)  # the size that the command was told last, in rows and columns
         self._telling = False  # a thread is at it
-        self._repainting = False  # and it is to be told one row less
+        # When it is to be told one row less no more, time.monotonic(); None while it is not.
+        self._repainted_at: float | None = None
+        # The thread's, until it has ended: no cycle may keep a descriptor.
+        self._wakeup: Wakeup | None = self._make_wakeup()
+        self._buffer = memoryview(bytearray(_IDLE_READ_SIZE))  # the thread's, to read into
         self._failure: Exception | None = None  # of this side, which has ended the command
+
+    def _make_wakeup(self) -> Wakeup:
+        try:
+            return Wakeup()
+        except OSError as error:  # no more descriptors can be had
+            raise start_error(error.errno or errno.EMFILE, self.command.command) from error
+
+    def _wake(self) -> None:
+        """Wake the session's thread, if it has not ended."""
+        wakeup = self._wakeup
+        if wakeup is not None:
+            wakeup.set()
 
     @property
     def state(self) -> State:
@@ -230,12 +232,16 @@ class Session:
         rows, cols = command.terminal_size
         try:
             # All that can fail comes before the command: then there is nothing to be ended.
-            recording = Recording(rows, cols)
+            recording, wakeup = Recording(rows, cols), self._wakeup
             try:
-                self._start_threads()
+                # A daemon, so that a program which forgot to close its server can end. Ends when
+                # the command has, which close() brings about in any case, or at once if it cannot
+                # be started.
+                start_thread(self._run, name="wsep-session", died=self._give_up)
             except RuntimeError as error:  # no more threads can be had
                 raise start_error(errno.EAGAIN, command.command) from error
             process = self._execer.start(command)
+            polled = self._poll(process, wakeup)
         except BaseException as error:
             with self._lock:
                 # No name here may refer to the error, whose traceback refers to this frame.
@@ -246,7 +252,7 @@ class Session:
             raise
         with self._lock:
             if self._failure is None:
-                self._process = process
+                self._process, self._polled = process, polled
                 self._recording = recording
                 self._pid = process.pid
                 self._size = self._told = rows, cols
@@ -260,14 +266,19 @@ class Session:
             self._error = StartError("internal error")
             self._set_state(State.DONE)
         process.hang_up()
+        polled.close()
         raise StartError("internal error")
 
-    def _start_threads(self) -> None:
-        # Daemons, so that a program which forgot to close its server can end. The reader ends with
-        # the command's output; the watcher when the command has ended, which close() brings about
-        # in any case; both, if it cannot be started.
-        reader = start_thread(self._read_output, name="wsep-session-output", died=self._fail)
-        start_thread(self._watch, reader, name="wsep-session-watch", died=self._give_up)
+    def _poll(self, process: Process, wakeup: Wakeup | None) -> PolledProcess:
+        try:
+            if wakeup is None:
+                raise SessionClosed(f"session {self.command.id!r} was closed")
+            return PolledProcess(process, wakeup, ("stdout",), True)
+        except BaseException as error:
+            process.hang_up()
+            if isinstance(error, RuntimeError):  # no threads, which one on another server needs
+                raise start_error(errno.EAGAIN, self.command.command) from error
+            raise
 
     def _add_client(self, options: Options | None, reattached: bool) -> Client:
         """Make a client and register it; requires holding the lock."""
@@ -314,6 +325,8 @@ class Session:
         assert self._lock.locked()
         if state > self._state:
             self._state = state
+            if state is State.DONE:
+                self._wakeup = None
             self._changed.notify_all()
             self._input_changed.notify_all()
 
@@ -381,7 +394,7 @@ class Session:
         """Return the command, if it is to be told ``_told``; else say that nobody tells it."""
         with self._lock:
             rows, cols = self._size
-            size = max(1, rows - self._repainting), cols
+            size = max(1, rows - (self._repainted_at is not None)), cols
             if self._process is None or size == self._told:
                 self._telling = False
                 return None
@@ -389,58 +402,115 @@ class Session:
             return self._process
 
     def _repaint(self) -> None:
-        """Make a full-screen program paint its screen anew, by a size that is not quite right."""
+        """Make a full-screen program paint its screen anew, by a size that is not quite right.
+
+        Blocks for nothing but telling it: the session's thread tells the right one, a moment later.
+        """
         with self._lock:
-            if self._repainting:
+            if self._repainted_at is not None:
                 return  # it is about to, and all that it paints comes after now
-            self._repainting = True
-        try:
-            self._tell_size()
-            with contextlib.suppress(TimeoutError):
-                self.wait_for_state(State.CLOSING, _REPAINT_PAUSE)
-        finally:
-            with self._lock:
-                self._repainting = False
-            # Whatever the size is by now: another client may have changed it meanwhile.
-            self._tell_size()
+            self._repainted_at = time.monotonic() + _REPAINT_PAUSE
+        self._tell_size()
+        self._wake()
+
+    def _end_repaint(self) -> None:
+        with self._lock:
+            self._repainted_at = None
+        # Whatever the size is by now: another client may have changed it meanwhile.
+        self._tell_size()
 
     # Output
 
-    def _read_output(self) -> None:
-        """Read the command's output to its end: the work of the reader's thread."""
+    def _run(self) -> None:
+        """Read the output, write the input and see to the end: the work of the session's thread."""
         self.wait_for_state(State.READY)
-        process, recording = self._process, self._recording
-        if process is None or recording is None:
+        polled, recording = self._polled, self._recording
+        if polled is None or recording is None:
             return  # it could not be started
-        # Two buffers of 64 KiB that nobody needs: closing frees the one, and to have no file any
-        # more the other.
-        process.stderr.close()
-        raw = process.stdout.detach()
-        process.stdout = streams.Reader(raw, 1)
-        ready = getattr(raw, "ready", None)  # see streams.RawOutput
-        # What comes through a server further on is bounded there, and the end overtakes it.
-        local = isinstance(raw, streams.DescriptorReader)
-        late = 0
-        with raw, self._output_errors():
-            # Waited for first, for a read that blocks would keep its buffer all the while.
-            while late < LATE_LIMIT and (ready is None or ready(None)):
-                data = raw.read(_READ_SIZE)
-                if not data:
-                    break
-                if self._ended and local:
-                    late += len(data)
-                self._distribute(recording, data)
+        # A buffer of 64 KiB that nobody needs.
+        polled.process.stderr.close()
+        # The helper that redraws is gone before the session is.
+        with hold():
+            self._serve(polled, recording)
+        polled.process.close()
+        polled.close()
+        self._finish()
 
-    @contextlib.contextmanager
-    def _output_errors(self) -> Iterator[None]:
+    def _serve(self, polled: PolledProcess, recording: Recording) -> None:
+        """Wait for everything at once, and do what it gives cause for, until all has ended."""
+        poller = Poller()
+        output, input, wakeup = polled.outputs["stdout"], polled.input, self._wakeup
+        assert input is not None
+        assert wakeup is not None
+        # What comes through a server further on is bounded there, and the end overtakes it.
+        local = isinstance(output.raw, streams.DescriptorReader)
+        late, goes_on, again = 0, True, True
+        while goes_on or not self._ended:
+            poller.begin(wakeup)
+            if goes_on:
+                poller.want(output.fileno(), READ)
+            if input.waits:
+                poller.want(input.fileno(), WRITE)
+            if not self._ended:
+                poller.want(polled.end.fileno(), READ)
+            poller.done()
+            poller.wait(0.0 if again else self._look_at_clock(polled.process))
+            if again:
+                poller.woken = True
+            if input.waits and poller.is_ready(input.fileno()):
+                input.write()
+            self._input_moved(input)
+            if not self._ended and poller.is_ready(polled.end.fileno()):
+                self._look_at_end(polled)
+            # The terminal may be held open by a job that was left in the background. Without its
+            # shell, that is no session any more: what is there is read, and no more waited for.
+            rest = self._ended and local
+            again = False
+            if goes_on and (rest or poller.is_ready(output.fileno())):
+                data = self._read(output)
+                if data:
+                    self._distribute(recording, data)
+                    late += len(data) if rest else 0
+                    goes_on = late < LATE_LIMIT
+                    again = rest or output.fileno() < 0  # which no poll tells of
+                elif rest or data is not None:
+                    goes_on = False
+
+    def _read(self, output: PolledOutput) -> bytes | None:
+        """Return what there is of the output now; ``None`` if nothing, b"" at its end."""
+        buffer = self._buffer
         try:
-            yield
+            count = output.read_now(buffer)
         except WsepError as error:
             # Of a server further on. The command's end may have been told ahead of its output.
             self._error = self._error or copy_error(error)
+            return b""
         except OSError:
-            if not self._ended:  # nor closed, while the rest was being read
+            if not self._ended:
                 raise
+            return b""
+        if count is None:
+            return None
+        if (count == len(buffer)) is not (len(buffer) == _READ_SIZE):
+            # For a program that says much; and back, for there are many sessions.
+            size = _READ_SIZE if len(buffer) < _READ_SIZE else _IDLE_READ_SIZE
+            self._buffer = memoryview(bytearray(size))
+        return bytes(buffer[:count])
+
+    def _look_at_end(self, polled: PolledProcess) -> None:
+        try:
+            status = polled.end.status()
+        except WsepError as error:
+            self._error = copy_error(error)
+        else:
+            if status is None:
+                return
+            if status.exit_code or status.signal is not None:
+                self._error = ExitError(status.exit_code, status.error, status.signal)
+        with self._lock:  # so that nobody writes, or begins to
+            self._ended = True
+            self._input_changed.notify_all()
+        polled.process.finish()
 
     def _distribute(self, recording: Recording, data: bytes) -> None:
         question = self._question + data
@@ -479,87 +549,58 @@ class Session:
         # later, has no questions in it. And the program may wait for the answer.
         answers = replies(snapshot, question)
         with self._lock:
-            start = bool(answers) and self._answers() and self._put_input(answers)
-        if start:
-            self._start_writing()
+            input = None if self._polled is None else self._polled.input
+            if answers and input is not None and self._answers():
+                self._put_input(input, answers)
         return True
 
     def _answers(self) -> bool:
         """Return whether the command takes an answer of ours; requires holding the lock."""
         assert self._lock.locked()
-        return not self._deaf and not self._ended and self._input_size < _REPLIES_LIMIT
+        input = None if self._polled is None else self._polled.input
+        if input is None or input.size >= _REPLIES_LIMIT:
+            return False
+        return not self._deaf and not self._ended
 
     # Input
 
     def _write(self, client: Client, data: bytes | None) -> None:
-        """Queue input of a client, ``None`` for the end of the file; block while it is full.
+        """Write input of a client, ``None`` for the end of the file; block while much waits.
 
-        Queued rather than written, for a write that blocks because the command does not read
-        could not be called off when its client leaves.
+        What the command does not take at once is queued: a write that blocked could not be called
+        off when its client leaves.
         """
         if client.read_only:
             return
         with self._lock:
-            self._input_changed.wait_for(
-                lambda: (
-                    self._input_size < _INPUT_LIMIT
-                    or not client.attached
-                    or self._deaf
-                    or self._state is State.DONE
-                )
-            )
-            self._check_takes_input(client)
-            self._note_typing(client)
-            start = self._put_input(data)
-        while start and not self._start_writing():
-            # Whoever writes is held up, as if the command did not read.
-            with self._lock:
-                start = not self._input_changed.wait_for(
-                    lambda: (
-                        self._writing
-                        or not client.attached
-                        or self._deaf
-                        or self._state is State.DONE
-                    ),
-                    _INPUT_RETRY,
-                )
-                self._writing = self._writing or start
+            while not self._offer(client, data):
+                self._input_changed.wait(_INPUT_RETRY)
 
-    def _write_now(self, client: Client, data: ReadableBuffer) -> int:
-        """Write a client's input if none waits; return how many bytes were taken, perhaps none.
+    def _write_now(self, client: Client, data: Buffer | None) -> int:
+        """Take input of a client, or its end, if not too much waits; return how much, perhaps none.
 
-        What is typed mostly goes this way, without the input's thread, which gets what the
-        terminal does not take now: what came together stays together.
+        What came together stays together. Who is refused is woken when there is room.
         """
-        view = memoryview(data).cast("B")
+        size = 1 if data is None else len(data)
         if client.read_only:
-            return len(view)
+            return size
         with self._lock:
-            self._check_takes_input(client)
-            # What is being written is counted as well.
-            if self._input_size or self._process is None:
-                return 0
-            write_now = getattr(self._process.stdin.raw, "write_now", None)
-            if write_now is None:  # on a server further on
-                return 0
-            self._note_typing(client)
-            try:
-                written = int(write_now(view))
-            except (OSError, ValueError) as error:
-                self._deaf = True
-                raise BrokenPipeError(errno.EPIPE, "the command has ended") from error
-            if written == len(view):
-                return written
-            rest = bytes(view[written:])
-            start = self._put_input(rest)
-        if start and not self._start_writing():
-            with self._lock:
-                if self._input_size == len(rest):
-                    # Nobody else has come since: whoever writes is held up, as in _write.
-                    self._input.clear()
-                    self._input_size = 0
-                    return written
-        return len(view)
+            if self._offer(client, data):
+                return size
+            client.held_up = True
+            return 0
+
+    def _offer(self, client: Client, data: Buffer | None) -> bool:
+        """Take a client's input, unless too much waits; requires holding the lock."""
+        assert self._lock.locked()
+        self._check_takes_input(client)
+        input = None if self._polled is None else self._polled.input
+        if input is None or input.size >= _INPUT_LIMIT:
+            return False
+        self._active = time.time()
+        self._typed += 1
+        client.typed = self._typed
+        return self._put_input(input, data)
 
     def _check_takes_input(self, client: Client) -> None:
         """Raise what says why not; requires holding the lock."""
@@ -569,87 +610,62 @@ class Session:
         if self._deaf or self._ended or self._state is State.DONE:
             raise BrokenPipeError(errno.EPIPE, "the command has ended")
 
-    def _note_typing(self, client: Client) -> None:
-        """Note who typed last; requires holding the lock."""
-        assert self._lock.locked()
-        self._active = time.time()
-        self._typed += 1
-        client.typed = self._typed
+    def _put_input(self, input: PolledInput, data: Buffer | None) -> bool:
+        """Write input, and queue what is not taken now; requires holding the lock.
 
-    def _put_input(self, data: bytes | None) -> bool:
-        """Append to the input; return whether to start its thread. Requires holding the lock."""
+        Returns:
+            False if that takes a thread, as on a server further on, and no more can be had.
+        """
         assert self._lock.locked()
-        self._input.append(data)
-        self._input_size += 1 if data is None else len(data)
-        self._input_changed.notify_all()
-        start, self._writing = not self._writing, True
-        return start
-
-    def _start_writing(self) -> bool:
-        """Start the input's thread; False if no more threads can be had."""
-        # Ends when there has been no input for a while, or with the session. A daemon, as the
-        # others are.
         try:
-            start_thread(self._write_input, name="wsep-session-input", died=self._fail)
+            if data is None:
+                input.put_end_of_file()
+            else:
+                input.put(data)
         except RuntimeError:  # to the kernel threads are processes, of which it has enough
-            with self._lock:
-                # Whoever comes with input next tries again.
-                self._writing = False
             return False
+        if input.waits:
+            self._wake()
+        if input.broken:
+            self._deafen()
         return True
 
-    def _write_input(self) -> None:
-        process = self._process
-        while process is not None:
-            with self._lock:
-                self._input_changed.wait_for(
-                    lambda: self._input or self._state is State.DONE, _INPUT_LINGER
-                )
-                if not self._input or self._state is State.DONE:
-                    # Said under the lock, so that whoever comes with input now starts another.
-                    self._writing = False
-                    return
-                data = self._input.popleft()
-            try:
-                if data is None:
-                    process.stdin.raw.send_eof()  # type: ignore[attr-defined]
-                else:
-                    process.stdin.raw.write(data)
-            except (OSError, ValueError):
-                with self._lock:
-                    self._deafen()
-                return
-            with self._lock:
-                self._input_size -= 1 if data is None else len(data)
-                self._input_changed.notify_all()
+    def _input_moved(self, input: PolledInput) -> None:
+        """Tell who waits to write that some of the input has been written, if so."""
+        if input.failed:
+            raise WsepError("the thread that writes input has died")
+        if not input.given() and not input.broken:
+            return
+        with self._lock:
+            if input.broken:
+                self._deafen()
+            self._input_changed.notify_all()
+            for client in self._clients:
+                if client.held_up:
+                    client.held_up = False
+                    client.notify()
 
     def _deafen(self) -> None:
         """Let nobody write, or wait for it; requires holding the lock."""
         assert self._lock.locked()
         self._deaf = True
-        self._input.clear()
         self._input_changed.notify_all()
 
     # The end
 
-    def _fail(self, error: Exception) -> None:
-        """End the command, because a thread has died of a bug. It never is a success then."""
+    def _give_up(self, error: Exception) -> None:
+        """End the command, because the thread has died of a bug. It never is a success then."""
         with self._lock:
             self._failure = self._failure or error
             self._deafen()
-            process = self._process
-        if process is not None:
-            process.hang_up()
-
-    def _give_up(self, error: Exception) -> None:
-        """The same for the thread that waits for the command: nobody waits for it any more."""
-        process = self._process
+            process, polled = self._process, self._polled
         try:
-            self._fail(error)
+            if process is not None:
+                process.hang_up()
         finally:
             self._finish()
-        if process is not None:
-            streams.close_quietly(process.stdin)
+        if polled is not None:
+            polled.close()
 
     def _finish(self) -> None:
         """Tell every client that there is no more."""
@@ -661,38 +677,8 @@ class Session:
             with self._lock:
                 for client in self._clients:
                     client.end(self._recording)
-                self._process = self._recording = None
+                self._process = self._recording = self._polled = None
                 self._set_state(State.DONE)
-
-    def _watch(self, reader: threading.Thread) -> None:
-        """Wait for the command to end, and see to it when no client comes back in time."""
-        self.wait_for_state(State.READY)
-        process = self._process
-        if process is None:
-            return  # it could not be started
-        # It is gone before the session is.
-        with hold():
-            self._wait_for_end(process)
-        # The terminal may be held open by a job that was left in the background. Without its
-        # shell, that is no session any more: what is there is read, and no more waited for.
-        with self._lock:  # so that nobody writes, or begins to
-            self._ended = True
-        process.finish()
-        reader.join()
-        process.close()
-        streams.close_quietly(process.stdin)
-        self._finish()
-
-    def _wait_for_end(self, process: Process) -> None:
-        while True:
-            try:
-                process.wait(min(self._time_left(), _LONGEST_WAIT))
-                return
-            except TimeoutError:
-                self._expire(process)
-            except WsepError as error:
-                self._error = copy_error(error)
-                return
 
     def _log_end(self) -> None:
         status = self._error if isinstance(self._error, ExitError) else None
@@ -709,22 +695,35 @@ class Session:
             reason=str(self._error) if lost else self._reason,
         )
 
-    def _time_left(self) -> float:
-        """Return for how many seconds nothing can be overdue: a client may yet leave."""
+    def _look_at_clock(self, process: Process) -> float:
+        """Do what it is time for; return for how many seconds there is nothing to be done."""
+        now = time.monotonic()
+        if self._repainted_at is not None and now >= self._repainted_at:
+            self._end_repaint()
+        self._expire(process)
         with self._lock:
             if self._clients or self._state is not State.READY:
-                return self._timeout
-            return self._unattended_since + self._timeout - time.monotonic()
+                left = self._timeout  # nothing can be overdue: a client may yet leave
+            else:
+                left = self._unattended_since + self._timeout - now
+            if self._repainted_at is not None:
+                left = min(left, self._repainted_at - now)
+        return max(0.0, min(left, _LONGEST_WAIT))
 
     def _expire(self, process: Process) -> None:
+        """End the command if nobody has been there for too long."""
         with self._lock:
-            # Looked at again: a client may have come, and perhaps left, just now.
             overdue = time.monotonic() - self._unattended_since >= self._timeout
             if self._clients or not overdue or self._state is not State.READY:
                 return
             self._set_state(State.CLOSING)
             self._reason = f"no client for {self._timeout:g} seconds"
-        process.hang_up()
+        try:
+            # It takes its time, in which what the command still has to say is to be read. Ends when
+            # the command has.
+            start_thread(process.hang_up, name="wsep-session-close", died=lambda _: process.kill())
+        except RuntimeError:  # no more threads can be had
+            process.hang_up()
 
     def close(self, reason: str = "closed") -> None:
         """End the command, with SIGHUP, SIGTERM and SIGKILL, and so the session.

@@ -442,15 +442,20 @@ class ServerDialogue:
             self._messages.clear()
         self._step("GONE" if error is None else "FAILED")
 
+    @property
+    def owes_credit(self) -> bool:
+        """Whether the client is to be told what was taken of its input."""
+        if self._window is None or self.state not in (ServerState.RUNNING, ServerState.ENDED):
+            return False
+        return self._given - self._told >= TELL_EVERY or self._deaf > self._told_deaf
+
     def messages(self) -> list[bytes]:
         """Return what is to be sent, in this order, and forget it.
 
         To be asked when the last of it, and of the outputs, is on its way: what was taken of the
         input is told once for all of it, so what waits here is bounded.
         """
-        due = self._given - self._told >= TELL_EVERY or self._deaf > self._told_deaf
-        tells = self._window is not None and self.state in (ServerState.RUNNING, ServerState.ENDED)
-        if due and tells:
+        if self.owes_credit:
             self._tell_taken(self._given)
         messages, self._messages = self._messages, []
         return messages

@@ -74,6 +74,11 @@ class MessageReader:
         self._fragments: bytearray | None = None
         self._opcode = 0
 
+    @property
+    def has_bytes(self) -> bool:
+        """Whether bytes were received that have not been read: of a further frame."""
+        return self._end > self._start
+
     def read(self) -> tuple[int, Buffer]:
         """Return the opcode and the payload of the next message, or control frame.
 

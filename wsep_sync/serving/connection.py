@@ -1,229 +1,284 @@
-"""One connection and its command: :class:`Connection`."""
+"""One connection and its command, in a loop that waits for everything at once: :class:`Connection`.
+
+What may be said when is decided by :class:`.ServerDialogue`; here it is received, sent and done.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import select
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from ..errors import (
-    ExitError,
     ProtocolError,
-    SessionClosed,
     SessionNotFound,
     StartError,
     TransportClosed,
     WsepError,
     copy_error,
 )
-from ..jobs.options import Options
-from ..jobs.session import LATE_LIMIT
+from ..jobs.options import LATE_LIMIT, Options
+from ..jobs.polled import PolledOutput, PolledProcess
+from ..jobs.poller import Poller
 from ..log import log_event
 from ..process import SIGKILL, Process
 from ..protocol.command import Command
+from ..protocol.dialogue import Output, ServerDialogue, ServerState
 from ..protocol.messages import (
-    FEATURE_ATTACH,
-    FEATURE_CLOSE_OUTPUT,
-    FEATURE_ENDED,
-    FEATURE_SIGNAL,
-    FEATURE_TAKEN,
-    FEATURES,
     MAX_MESSAGE,
     STDERR_HEADER,
     STDOUT_HEADER,
     Attach,
+    Buffer,
+    ClientMessage,
     CloseOutput,
     CloseStdin,
-    Ended,
-    Eof,
-    ExitCode,
-    Pid,
     Resize,
     Signal,
     Start,
     Stdin,
-    StdinTaken,
-    Taken,
-    decode_client_message,
 )
 from ..protocol.words import NO_SESSION, start_failure
-from ..streams.descriptors import DescriptorReader
-from ..streams.files import close_quietly
-from ..threads import start_thread
-from ..transports.base import CLOSE_TIMEOUT, POLICY_VIOLATION, Buffer, Transport
+from ..streams import DescriptorReader
+from ..streams.wakeup import READ, WRITE
+from ..transports.base import POLICY_VIOLATION, Transport
+from ..transports.liveness import TICK
+from ..transports.polled import polled
 from .metrics import Metrics
 
-if TYPE_CHECKING:
-    pass
-from .input_queue import Input, InputQueue
-
 __all__ = ["GOING_AWAY", "Connection", "Starter", "server_ending"]
-
 
 # How many seconds a client has to close after it was told the exit status.
 _CLOSE_WAIT = 5.0
 
-
-# RFC 6455, section 7.4.1: going away.
+#: RFC 6455, section 7.4.1: going away.
 GOING_AWAY = 1001
-
 
 # How many seconds what a client had typed when it left its session may take to be written.
 _LAST_INPUT_WAIT = 0.5
 
+# How many messages are taken before the pid is sent, and before it is the outputs' turn: a client
+# that sends without end must not hold them up.
+_MOST_AT_ONCE = 16
 
-# How many messages are taken before the pid is sent: a client that sends without end must not hold
-# it up.
-_MOST_EARLY = 16
-
-
-# Bytes of memory that an output which says little is read into, and what a pipe holds; then what
-# one that says much has, and the messages that it fills: where many say much, what costs most is
-# that their threads take turns. After so many seconds of silence all is given back.
+# Bytes of memory that outputs which say little are read into, and what a pipe holds; then what
+# those have that say much, and the messages that these fill. After so many seconds of silence all
+# is given back.
 _IDLE_BUFFER, _IDLE_PIPE = 1 << 12, 1 << 16
-
-
 _BUSY_MESSAGES, _BUSY_PIPE = 2, 1 << 18
-
-
 _IDLE_AFTER = 1.0
 
+# To poll for an end alone, which Linux can tell apart from data (poll(2), POLLRDHUP).
+_END: int = getattr(select, "POLLRDHUP", 0)
 
-# What a server does itself, whatever process it has: it holds back what there is no credit for, and
-# tells of an end as soon as the process does.
-_OWN_FEATURES = frozenset((FEATURE_TAKEN, FEATURE_ENDED, FEATURE_ATTACH))
-
-
-# More than any buffer has: an output that nothing holds up.
-_MUCH = 1 << 30
+_HEADERS = {"stdout": STDOUT_HEADER, "stderr": STDERR_HEADER}
 
 
 def server_ending() -> ProtocolError:
+    """Return what connections are closed with when the server ends."""
     return ProtocolError("the server is ending", GOING_AWAY)
 
 
-# Does what a client's first message asks for; returns the command, too.
+#: Does what a client's first message asks for; returns the command, too.
 Starter: TypeAlias = "Callable[[Start | Attach], tuple[Process, Command]]"
-
-
-class _Output:
-    """One output of a command, on its way to the client."""
-
-    def __init__(self, name: str, header: bytes, file: io.BufferedReader) -> None:
-        self.name = name
-        self.header = header
-        self.file = file
-        self.raw: Any = file.raw  # offers what streams.RawOutput says, or a part of it
-        # Positions in bytes since the beginning. The first is written by the thread that sends,
-        # the second by that which receives.
-        self.sent = 0
-        self.taken = 0  # what the client has read
-        self.closed = False  # the client does not want it any more
-        self.ended = False
-        self.error: Exception | None = None  # why it ended before its end
 
 
 class Connection:
     """One connection and its command, from the first message to the last.
 
-    The thread that serves receives and dispatches. Each output has a thread that sends it, as far
-    as the client's window allows. One waits for the command, tells of its end, and sends the exit
-    status when the outputs have ended, too. Input has a thread once the command does not take it
-    at once, so that one that does not read cannot hide what else the client says. All of them end
-    before :meth:`run` returns.
+    One thread does all of it, that of :meth:`run`'s caller, and blocks in nothing but its wait for
+    all there is: the socket, the command's outputs, its input while it does not take it, and its
+    end. Only starting the command, and ending it, take the time that they take.
     """
 
     def __init__(self, transport: Transport, start: Starter, options: Options) -> None:
-        self._transport = transport
+        self._peer = transport.peer
+        self._transport = polled(transport)
+        self._wakeup = self._transport.wakeup
         self._start_process = start
         self._options = options
+        self._dialogue = ServerDialogue()
         self._process: Process | None = None
+        self._polled: PolledProcess | None = None
         self._command: Command | None = None
-        self._stdin: InputQueue | None = None
-        self._stdin_has_thread = False
-        self._threads: list[threading.Thread] = []
-        self._outputs: dict[str, _Output] = {}
-        # Guards the outputs' states but for what is said there, and _window. Waited on by those
-        # who send the outputs, and for their end.
-        self._changed = threading.Condition()
-        # How many bytes of an output the client lets be on the way; None if it does not say.
-        self._window: int | None = None
+        self._poller = Poller()
         self._ended = False  # the command has: nothing is left to be ended
-        self._finished = False  # and the client has been told everything
-        self._ending = False  # how the command ends does not matter any more
-        # What another thread wants this one to raise; a deadline makes it look.
-        self._failure: ProtocolError | None = None
+        self._going_away = threading.Event()  # set by another thread
+        self._flushed = True  # nothing waits to be sent
+        # Nothing can be sent any more. What the client has said before is still done: to end what
+        # runs, perhaps.
+        self._mute = False
+        self._buffer = memoryview(bytearray(_IDLE_BUFFER))
+        self._busy = False
+        self._late = 0  # bytes of a terminal's output since the command has ended
+        # time.monotonic(), by which the client has to have said what to run, or closed.
+        self._deadline: float | None = None
+        self._next_tick = time.monotonic() + TICK
         # For the log.
         self._began = 0.0  # time.monotonic()
-        self._status: ExitCode | None = None
-        self._received = 0  # bytes of input
+        self._failure: ProtocolError | None = None
 
     def run(self) -> None:
+        """Serve until the client closes, or is to be closed: with what this raises.
+
+        Raises:
+            ProtocolError: With this, and else with 1000.
+        """
         try:
-            self._receive_all()
+            self._serve()
+            self._failure = self._dialogue.failure
+        except TransportClosed:
+            pass  # the client has gone, or is content
         except ProtocolError as error:
             self._failure = copy_error(error)  # without a traceback, which refers to us
             raise
         finally:
+            self._transport.leave()
             self._end()
             self._log_end()
         if self._failure is not None:
             raise copy_error(self._failure)
 
-    def _receive_all(self) -> None:
-        self._set_deadline(self._options.start_timeout)
-        try:
-            while True:
-                self._dispatch(self._transport.receive())
-        except TransportClosed:
-            pass  # the client has gone, or is content
-        except TimeoutError:
-            # Else it has been told the exit status, and had its time to close.
-            if self._process is None and self._failure is None:
-                text = f"no start within {self._options.start_timeout:g} seconds"
-                raise ProtocolError(text, POLICY_VIOLATION) from None
-
-    def _set_deadline(self, seconds: float | None) -> None:
-        self._transport.set_deadline(seconds)
-        if self._failure is not None:
-            # Another thread has set one meanwhile, and that one holds.
-            self._transport.set_deadline(0)
-
     def go_away(self) -> None:
         """Let :meth:`run`, which another thread is in, end the command and raise 1001."""
-        if not self._finished:
-            self._failure = self._failure or server_ending()
-        self._transport.set_deadline(0)
+        self._going_away.set()
+        self._wakeup.set()
 
-    def _dispatch(self, data: Buffer, early: bool = False) -> None:
-        message = decode_client_message(data)
-        if message is None:
-            return
+    # The loop
+
+    def _serve(self) -> None:
+        transport, poller, dialogue = self._transport, self._poller, self._dialogue
+        self._deadline = time.monotonic() + self._options.start_timeout
+        again = True  # there may be something that no poll tells of
+        while True:
+            self._send_messages()
+            if dialogue.failure is not None:
+                return
+            self._register()
+            poller.wait(0.0 if again or transport.has_more() else self._timeout())
+            poller.woken |= again
+            if self._going_away.is_set():
+                dialogue.fail(server_ending())
+                return
+            self._look_at_clock(poller.idle)
+            if not self._flushed:
+                self._send(transport.flush_now)
+                poller.woken |= self._flushed  # an output may have waited for that
+            if transport.has_more() or poller.woken or poller.is_ready(transport.fileno()):
+                poller.woken |= self._receive()  # or for what the client has taken
+            again = self._polled is not None and self._attend(self._polled)
+            again |= self._mute
+
+    def _timeout(self) -> float:
+        """Return for how many seconds to wait at most."""
+        now = time.monotonic()
+        until = self._next_tick
+        if self._deadline is not None:
+            until = min(until, self._deadline)
+        if self._busy:
+            until = min(until, now + _IDLE_AFTER)
+        return max(0.0, until - now)
+
+    def _look_at_clock(self, idle: bool) -> None:
+        now = time.monotonic()
+        if self._deadline is not None and now >= self._deadline:
+            self._too_late()
+        if self._busy and idle:
+            self._give_back()
+        if now >= self._next_tick:
+            self._next_tick = now + TICK
+            self._transport.tick()
+
+    def _too_late(self) -> None:
+        if self._dialogue.state is ServerState.OPEN:
+            text = f"no start within {self._options.start_timeout:g} seconds"
+            raise ProtocolError(text, POLICY_VIOLATION)
+        # It has been told the exit status, and had its time to close.
+        raise TransportClosed(1000, "the client has not closed")
+
+    def _register(self) -> None:
+        """Have polled what there is to be waited for."""
+        transport, poller, process = self._transport, self._poller, self._polled
+        poller.begin(self._wakeup)
+        poller.want(transport.fileno(), transport.wanted() | (_END if self._is_full() else READ))
+        if process is not None:
+            sends = self._flushed and not self._mute
+            for name, output in process.outputs.items():
+                if sends and self._dialogue.room(self._dialogue.outputs[name]):
+                    poller.want(output.fileno(), READ)
+            if process.input is not None and process.input.waits:
+                poller.want(process.input.fileno(), WRITE)
+            if not self._ended:
+                poller.want(process.end.fileno(), READ)
+        poller.done()
+
+    # The client
+
+    def _is_full(self) -> bool:
+        """Whether the command does not read, and the client sends on all the same.
+
+        Nothing more is received then until it does; but the end of the connection is seen.
+        """
+        process = self._polled
+        if process is None or process.input is None or not process.input.full:
+            return False
+        return self._dialogue.state is not ServerState.FINISHED
+
+    def _receive(self) -> bool:
+        """Do what the client has said; return whether it has said anything."""
+        transport = self._transport
+        for i in range(_MOST_AT_ONCE):
+            if self._is_full():
+                if transport.hung_up():
+                    raise TransportClosed(1006, "the client has gone")
+                return i > 0
+            data = transport.receive_now()
+            if data is None:
+                return i > 0
+            message = self._dialogue.receive(data)
+            if message is not None:
+                self._act(message)
+            if not transport.has_more():
+                break
+        return True
+
+    def _act(self, message: ClientMessage) -> None:
+        """Do what a message asks for."""
         process = self._process
         if isinstance(message, (Start, Attach)):
-            if process is not None:
-                raise ProtocolError("command already started")
             self._start(message)
-        elif process is None:
-            raise ProtocolError(f"{_type(message)} sent before command started")
-        elif isinstance(message, Stdin):
-            self._write_stdin(message.body)
+            return
+        assert process is not None
+        assert self._polled is not None
+        if isinstance(message, Stdin):
+            assert self._polled.input is not None
+            self._put(message.body)
         elif isinstance(message, CloseStdin):
-            self._queue_input(None)
-        elif isinstance(message, Taken):
-            self._take_credit(message)
+            self._put(None)
         elif isinstance(message, CloseOutput):
-            self._close_output(message.stream)
+            output = self._polled.outputs.get(message.stream)
+            if output is not None and not self._is_terminal():
+                output.close()
         elif isinstance(message, Resize):
             process.resize(message.rows, message.cols)
         elif isinstance(message, Signal):
-            if early:
-                return
-            self._signal(process, message.signal)
+            _signal(process, message.signal)
+
+    def _put(self, data: Buffer | None) -> None:
+        assert self._polled is not None
+        if self._polled.input is not None:
+            try:
+                self._polled.input.put(data)
+            except RuntimeError as error:  # to the kernel threads are processes
+                raise ProtocolError(f"serve command: {error}") from error
+            self._dialogue.given(self._polled.input.given())
+            if self._dialogue.owes_credit:
+                self._send_messages()
 
     def _start(self, message: Start | Attach) -> None:
         try:
@@ -239,312 +294,186 @@ class Connection:
         self._command = command
         self._began = time.monotonic()
         self._log("attach" if process.reattached else "start")
-        early = self._receive_early()
-        can = _OWN_FEATURES | process.features
-        if command.tty:
-            can |= {FEATURE_CLOSE_OUTPUT}  # what it shows is read and dropped, here
-        features = tuple(name for name in (FEATURE_SIGNAL, *FEATURES) if name in can)
-        self._transport.send(Pid(process.pid, features, process.reattached).encode())
-        self._window = message.window
-        outputs = [_Output("stdout", STDOUT_HEADER, process.stdout)]
-        if not command.tty:
-            outputs.append(_Output("stderr", STDERR_HEADER, process.stderr))
-        self._outputs = {output.name: output for output in outputs}
-        for output in outputs:
-            # Ends with its output, which close() of the process ends in any case.
-            self._run(self._send_output, output, name="wsep-output")
-        # Ends when the command and its outputs have, or the connection.
-        self._run(self._send_end, name="wsep-end")
-        for data in early:
-            self._dispatch(data, early=True)
-
-    def _receive_early(self) -> list[Buffer]:
-        """Return the messages that have arrived before the pid names the additions.
-
-        Whoever sent them can't have known that this server has additions: to the reference, and
-        so to its clients, a signal is a message of an unknown type.
-        """
-        early: list[Buffer] = []
-        self._transport.set_deadline(0)
-        with contextlib.suppress(TimeoutError):
-            while len(early) < _MOST_EARLY:
-                early.append(self._transport.receive())
-        self._set_deadline(None)
-        return early
-
-    def _run(self, target: Callable[..., None], *args: object, name: str) -> None:
+        self._deadline = None
+        # What has arrived before the pid names the additions.
+        for _ in range(_MOST_AT_ONCE):
+            data = self._transport.receive_now()
+            if data is None:
+                break
+            self._dialogue.receive(data)
+        self._dialogue.started(process.pid, command, process.features, process.reattached)
+        self._send_messages()
         try:
-            # No daemon: it has a part in ending the command.
-            thread = start_thread(target, *args, name=name, died=self._fail, daemon=False)
+            self._polled = PolledProcess(
+                process,
+                self._wakeup,
+                tuple(self._dialogue.outputs),
+                self._dialogue.takes_input,
+            )
         except RuntimeError as error:  # to the kernel threads are processes, of which it has enough
             raise ProtocolError(f"serve command: {error}") from error
-        self._threads.append(thread)
+        for said in self._dialogue.early():
+            self._act(said)
 
-    def _fail(self, _error: Exception) -> None:
-        """Let :meth:`run` end the command, and tell the client that this side has failed."""
-        self._fail_with("internal error")
+    def _send_messages(self) -> None:
+        """Send what the dialogue has to say, and no more than goes at once."""
+        process = self._polled
+        if process is not None and process.input is not None:
+            self._dialogue.given(process.input.given())
+            if process.input.broken:
+                self._dialogue.input_broken()
+            if process.input.failed:
+                self._dialogue.fail(ProtocolError("internal error"))
+        if self._flushed:
+            for message in self._dialogue.messages():
+                self._send(self._transport.send_now, message)
+        if self._deadline is None and self._dialogue.state is ServerState.FINISHED:
+            self._deadline = time.monotonic() + _CLOSE_WAIT
 
-    def _send_output(self, output: _Output) -> None:
-        header, raw = output.header, output.raw
-        ready: Callable[[float], bool] = getattr(raw, "ready", lambda _: False)
-        set_capacity: Callable[[int], None] = getattr(raw, "set_capacity", lambda _: None)
-        buffer = small = memoryview(bytearray(_IDLE_BUFFER))
-        local_terminal = self._is_terminal() and isinstance(raw, DescriptorReader)
-        late = 0
+    def _send(self, send: Callable[..., bool], *what: Any) -> None:
+        """Send what goes; note whether that was all."""
+        if self._mute:
+            return
         try:
-            while room := self._room(output):
-                count = raw.readinto(buffer[:room] if room < len(buffer) else buffer)
-                if not count:
-                    break
-                if output.closed:
-                    continue  # of a terminal: the command goes on, and shows it to nobody
-                if self._ended and local_terminal:
-                    # Whoever the command left in the background may go on writing for ever. What
-                    # comes through a server further on is bounded there, and may be long on its
-                    # way: the end has overtaken it.
-                    late += count
-                    if late > LATE_LIMIT:
-                        break
-                output.sent += count  # first: the client may have read it before send returns
-                self._transport.send_stream(header, buffer[:count])
-                if count == len(buffer):
-                    if buffer is small:
-                        buffer = memoryview(bytearray(self._busy_size(header)))
-                        set_capacity(_BUSY_PIPE)
-                elif buffer is not small and room >= len(buffer) and not ready(_IDLE_AFTER):
-                    buffer = small
-                    set_capacity(_IDLE_PIPE)
-        except TransportClosed:
-            return  # the receiving thread sees it too, and ends the command
-        except (WsepError, OSError) as error:
-            if not output.closed:
-                # Of a server further on. The end may have been told already, but not that of this.
-                output.error = copy_error(error)
-        if output.closed:
-            close_quietly(output.file)
-        with self._changed:
-            output.ended = True
-            self._changed.notify_all()
+            self._flushed = send(*what)
+        except TransportClosed:  # receiving tells of it too, after what has come before
+            self._flushed = self._mute = True
 
-    def _room(self, output: _Output) -> int:
-        """Block until something may be sent; return how many bytes, 0 if nothing more ever.
+    # The command
 
-        Only the thread that sends this output calls it, and nobody else counts what is sent: so
-        while there is room, there is nothing to lock.
+    def _attend(self, process: PolledProcess) -> bool:
+        """Do what the command gives cause for.
+
+        Returns:
+            Whether there is more to do at once.
         """
-        while True:
-            if output.closed:
-                return _MUCH if self._is_terminal() else 0
-            window = self._window
-            if window is None:
-                return _MUCH
-            room = output.taken + window - output.sent
-            if room > 0:
-                return room
-            with self._changed:
-                if output.taken + window <= output.sent and not output.closed:
-                    if self._ending:
-                        return 0
-                    self._changed.wait()
+        poller, input = self._poller, process.input
+        again = False
+        if input is not None and input.waits and poller.is_ready(input.fileno()):
+            again = input.write() and input.fileno() < 0  # which no poll tells of
+        if not self._ended and poller.is_ready(process.end.fileno()):
+            self._look_at_end(process)
+        for name, output in process.outputs.items():
+            if not self._flushed or self._mute:
+                break
+            descriptor = output.fileno()
+            late = self._ended and self._is_terminal()
+            if late or poller.is_ready(descriptor):
+                read = self._send_output(self._dialogue.outputs[name], output)
+                again |= read and (late or descriptor < 0)  # which no poll tells of
+        return again
+
+    def _send_output(self, state: Output, output: PolledOutput) -> bool:
+        """Read once of an output, and send that; return whether there was anything."""
+        room = self._dialogue.room(state)
+        if not room:
+            return False
+        buffer = self._buffer
+        try:
+            count = output.read_now(buffer[:room] if room < len(buffer) else buffer)
+        except (WsepError, OSError) as error:
+            # Of a server further on. The end may have been told already, but not that of this.
+            self._dialogue.output_ended(state, str(error))
+            return False
+        # Whoever the command has left in the background may go on writing to its terminal for ever.
+        # What comes through a server further on is bounded there, and may be long on its way: the
+        # end has overtaken it.
+        late = self._ended and self._is_terminal() and isinstance(output.raw, DescriptorReader)
+        if count is None and not late:
+            return False
+        if not count:
+            self._dialogue.output_ended(state)
+            return False
+        if late:
+            self._late += count
+            if self._late > LATE_LIMIT:
+                self._dialogue.output_ended(state)
+                return False
+        if state.closed:
+            return True  # of a terminal: the command goes on, and shows it to nobody
+        state.sent += count
+        self._send(self._transport.stream_now, _HEADERS[state.name], buffer[:count])
+        if count == len(buffer) and not self._busy:
+            self._take_more(output, _HEADERS[state.name])
+        return True
+
+    def _take_more(self, output: PolledOutput, header: bytes) -> None:
+        """Read more at once, of an output that says much: each system call costs."""
+        self._busy = True
+        # A terminal's output is for somebody who is waiting, and so is sent as it comes.
+        messages = 1 if self._is_terminal() else _BUSY_MESSAGES
+        self._buffer = memoryview(bytearray(messages * (MAX_MESSAGE - len(header))))
+        output.set_capacity(_BUSY_PIPE)
+
+    def _give_back(self) -> None:
+        if self._flushed:  # or it is still being sent
+            self._busy = False
+            self._buffer = memoryview(bytearray(_IDLE_BUFFER))
+            if self._polled is not None:
+                for output in self._polled.outputs.values():
+                    with contextlib.suppress(ValueError):  # it is closed
+                        output.set_capacity(_IDLE_PIPE)
+
+    def _look_at_end(self, process: PolledProcess) -> None:
+        try:
+            status = process.end.status()
+        except WsepError as error:
+            self._dialogue.fail(ProtocolError(f"wait for command: {error}"))
+            return
+        if status is None or self._going_away.is_set():  # then how it ends does not matter
+            return
+        self._ended = True
+        process.process.finish()
+        self._dialogue.ended(status, self._is_deaf(process))
+
+    def _is_deaf(self, process: PolledProcess) -> bool:
+        """Whether nobody reads the input of the command, which has ended.
+
+        Whoever it left in the background may.
+        """
+        is_broken = getattr(process.process.stdin.raw, "is_broken", None)
+        try:
+            return self._is_terminal() or is_broken is None or bool(is_broken())
+        except (OSError, ValueError):  # it is closed
+            return True
 
     def _is_terminal(self) -> bool:
         """Whether the command has a terminal, its own or that of a session."""
         return self._command is not None and self._command.tty
 
-    def _take_credit(self, message: Taken) -> None:
-        """Note what the client has read. A position that goes back says nothing new."""
-        if message.window is not None:
-            self._window = message.window
-            if self._stdin is not None:
-                self._stdin.tell = True
-        with self._changed:
-            for name, output in self._outputs.items():
-                taken = getattr(message, name)
-                if taken is not None:
-                    if taken > output.sent:
-                        raise ProtocolError(f"taken: {name} has not come as far as {taken}")
-                    output.taken = max(output.taken, taken)
-            self._changed.notify_all()
-
-    def _close_output(self, name: str) -> None:
-        """Close an output for the command, as the client has. A terminal's is read and dropped."""
-        output = self._outputs.get(name)
-        if output is None:
-            return
-        with self._changed:
-            output.closed = True
-            self._changed.notify_all()
-        stop: Callable[[], None] | None = getattr(output.raw, "stop", None)
-        if stop is not None and not self._is_terminal():
-            stop()  # whoever reads it closes it then
-
-    def _busy_size(self, header: bytes) -> int:
-        # A terminal's output is for somebody who is waiting, and so is sent as it comes.
-        assert self._command is not None
-        messages = 1 if self._command.tty else _BUSY_MESSAGES
-        return messages * (MAX_MESSAGE - len(header))
-
-    def _send_end(self) -> None:
-        assert self._process is not None
-        try:
-            self._process.wait()
-            status = ExitCode(0)
-        except ExitError as error:
-            status = ExitCode(error.exit_code, error.message, error.signal)
-        except SessionClosed:
-            return  # this client has left its session, which goes on: nothing has failed
-        except WsepError as error:
-            self._fail_with(f"wait for command: {error}")
-            return
-        self._ended = True
-        if self._is_over():
-            return
-        self._status = status
-        with contextlib.suppress(TransportClosed):
-            self._process.finish()
-            ended_told = False
-            told: set[str] = set()
-            while True:
-                if self._window is not None and not ended_told:
-                    ended_told = True
-                    self._tell_ended(status)
-                names = self._wait_for_outputs(told, ended_told)
-                if names is None:
-                    break
-                for name in names:
-                    self._transport.send(Eof(name).encode())
-                told.update(names)
-            for output in self._outputs.values():
-                if output.error is not None:
-                    self._fail_with(f"read {output.name}: {output.error}")
-            if self._is_over():
-                return
-            self._finished = True
-            self._transport.send(status.encode())
-            self._set_deadline(_CLOSE_WAIT)
-
-    def _tell_ended(self, status: ExitCode) -> None:
-        if self._takes_input() and self._is_deaf():
-            # First: whoever hears of the end may count on it that writing fails.
-            self._transport.send(StdinTaken(self._received, True).encode())
-        self._transport.send(Ended(status).encode())
-
-    def _wait_for_outputs(self, told: set[str], ended_told: bool) -> list[str] | None:
-        """Block until no output is waited for, or there is something to tell the client.
-
-        Returns:
-            The outputs whose end it is to be told of: that of the last one shows by the exit
-            status. ``None`` when no output is waited for.
-        """
-        with self._changed:
-            while not self._ending and not self._outputs_over():
-                if self._window is not None:
-                    ended = [o.name for o in self._outputs.values() if o.ended and not o.error]
-                    names = [name for name in ended if name not in told]
-                    if names or not ended_told:
-                        return names
-                self._changed.wait()
-        return None
-
-    def _takes_input(self) -> bool:
-        return self._command is not None and (self._command.stdin or self._command.tty)
-
-    def _is_deaf(self) -> bool:
-        """Whether nobody reads the input of the command, which has ended.
-
-        Whoever it left in the background may.
-        """
-        assert self._process is not None
-        if self._stdin is not None and self._stdin.ended and not self._is_terminal():
-            return False  # the client has ended it itself
-        is_broken = getattr(self._process.stdin.raw, "is_broken", None)
-        try:
-            return self._is_terminal() or is_broken is None or bool(is_broken())
-        except (OSError, ValueError):  # it is being closed
-            return True
-
-    def _is_over(self) -> bool:
-        # It was ended because of a refusal, or with the server, and the close says all. A session
-        # may have ended before this connection's thread has noticed.
-        return self._ending or self._failure is not None
-
-    def _outputs_over(self) -> bool:
-        """Whether each output has ended, or is not wanted. Requires holding the lock."""
-        return all(output.ended or output.closed for output in self._outputs.values())
-
-    def _fail_with(self, reason: str) -> None:
-        """Let :meth:`run` end the command, and close with this."""
-        self._failure = self._failure or ProtocolError(reason)
-        self._transport.set_deadline(0)
-
-    def _write_stdin(self, body: memoryview | bytes | bytearray) -> None:
-        if not self._takes_input():
-            raise ProtocolError("read stdin: stdin is not enabled for this command")
-        if len(body) and not self._finished:
-            self._received += len(body)
-            self._queue_input(body)
-
-    def _queue_input(self, item: Input) -> None:
-        if self._stdin is None:
-            assert self._process is not None
-            self._stdin = InputQueue(self._process, self._transport)
-            self._stdin.tell = self._window is not None
-        while not self._stdin.put(item):
-            # The command does not read, and this client sends on. Nothing more is received until
-            # it does; but the end of the connection must not wait for that.
-            if self._finished:
-                return  # something that it has left behind holds its input
-            if self._failure is not None or self._transport.hung_up():
-                raise TransportClosed(1006, "the client has gone")
-        if self._stdin.waits and not self._stdin_has_thread:
-            self._stdin_has_thread = True
-            # Ends when the queue is closed, after the process is.
-            self._run(self._stdin.write_all, name="wsep-stdin")
-
-    @staticmethod
-    def _signal(process: Process, number: int) -> None:
-        try:
-            if number == SIGKILL:
-                process.kill()  # which a server further on may have another way to do
-            else:
-                process.send_signal(number)
-        except io.UnsupportedOperation:
-            pass  # of a server further on that is the reference
-        except ValueError as error:
-            raise ProtocolError(f"signal: {error}") from error
-        except PermissionError:
-            pass  # the command changed its user: as for kill(2), it is not ours to end
-
     def _end(self) -> None:
-        """End what still runs: the command with its group, and this connection's threads."""
-        process = self._process
+        """End what still runs: the command with its group, and what was waited for in threads."""
+        process, command = self._process, self._command
         if process is None:
             return
-        with self._changed:
-            self._ending = True
-            self._changed.notify_all()
         if self._ended:
             process.close()  # what it left in the background was left there on purpose
         else:
-            command = self._command
-            if self._stdin is not None and command is not None and command.tty and command.id:
+            if command is not None and command.tty and command.id:
                 # The session goes on, and what was typed last, "make" and Enter say, is for it.
-                self._stdin.drain(_LAST_INPUT_WAIT)
+                self._write_last_input()
             process.hang_up()
-        if self._stdin is not None:
-            self._stdin.close()
-        for thread in self._threads:
-            thread.join(CLOSE_TIMEOUT)
-            if thread.is_alive():  # it is stuck in sending to a client that does not read
-                self._transport.abort()
-                thread.join()
-        for file in (process.stdin, process.stdout, process.stderr):
-            close_quietly(file)
+        if self._polled is not None:
+            self._polled.close()
+
+    def _write_last_input(self) -> None:
+        input = None if self._polled is None else self._polled.input
+        deadline = time.monotonic() + _LAST_INPUT_WAIT
+        poller = Poller()
+        while input is not None and input.waits and (rest := deadline - time.monotonic()) > 0:
+            if input.write():
+                continue
+            poller.begin(self._wakeup)
+            poller.want(input.fileno(), WRITE)
+            poller.done()
+            poller.wait(rest)
+
+    # For others
 
     def add_bytes(self, metrics: Metrics) -> None:
         """Add what has gone each way so far; from any thread."""
-        metrics.received += self._received
-        metrics.sent += sum(output.sent for output in self._outputs.values())
+        metrics.received += self._dialogue.received
+        metrics.sent += sum(output.sent for output in self._dialogue.outputs.values())
 
     def _log_end(self) -> None:
         """Log how the command ended, or that there was none."""
@@ -552,15 +481,15 @@ class Connection:
         command = self._command
         if command is None:
             if failure is not None:
-                log_event(logging.WARNING, "refusal", peer=self._transport.peer, reason=failure)
+                log_event(logging.WARNING, "refusal", peer=self._peer, reason=failure)
             return
-        status = self._status
+        status = self._dialogue.status
         ended = status is not None or not (command.tty and command.id)
         self._log(
             "exit" if ended else "leave",
             seconds=time.monotonic() - self._began,
-            stdin=self._received,
-            **{output.name: output.sent for output in self._outputs.values()},
+            stdin=self._dialogue.received,
+            **{output.name: output.sent for output in self._dialogue.outputs.values()},
             exit=None if status is None else status.exit_code,
             signal=None if status is None else status.signal,
             reason=failure or ("" if status or not ended else "the connection ended"),
@@ -573,7 +502,7 @@ class Connection:
         log_event(
             logging.INFO,
             event,
-            peer=self._transport.peer,
+            peer=self._peer,
             id=command.id,
             pid=process.pid,
             command=command.command,
@@ -582,7 +511,15 @@ class Connection:
         )
 
 
-def _type(message: object) -> str:
-    names = {"CloseStdin": "close_stdin", "CloseOutput": "close_output"}
-    name = type(message).__name__
-    return names.get(name, name.lower())
+def _signal(process: Process, number: int) -> None:
+    try:
+        if number == SIGKILL:
+            process.kill()  # which a server further on may have another way to do
+        else:
+            process.send_signal(number)
+    except io.UnsupportedOperation:
+        pass  # of a server further on that is the reference
+    except ValueError as error:
+        raise ProtocolError(f"signal: {error}") from error
+    except PermissionError:
+        pass  # the command changed its user: as for kill(2), it is not ours to end

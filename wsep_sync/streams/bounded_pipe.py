@@ -103,6 +103,7 @@ class BoundedPipe:
         self._reader_gone = False
         self._gone_since = 0.0  # time.monotonic()
         self._unwanted: Callable[[], None] | None = None
+        self._readable_call: Callable[[], None] | None = None
         self._ever_read = False
         self._full_since: float | None = None  # time.monotonic() when feed began to block
         self._taken = taken
@@ -134,6 +135,8 @@ class BoundedPipe:
                 self._append(data)
                 self._size += size
                 self._readable.notify()
+                if self._readable_call is not None:
+                    self._readable_call()
                 return
             if self._ended:
                 return
@@ -192,6 +195,9 @@ class BoundedPipe:
                 self._unwanted = self._taken = self._closed = None
                 self._readable.notify_all()
                 self._writable.notify_all()
+                call, self._readable_call = self._readable_call, None
+                if call is not None:
+                    call()
 
     def leave_to_parent(self, error: Exception) -> None:
         """End this with an error, in a process that was forked.
@@ -237,8 +243,24 @@ class BoundedPipe:
         if not (self._reader_gone or self._ended):
             later(self.close_reader)
 
+    def when_readable(self, call: Callable[[], None]) -> None:
+        """Have a function called whenever there is more to read, and at the end.
+
+        It is called with a lock held, and must not block.
+        """
+        with self._lock:
+            self._readable_call = call
+        call()
+
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Block until there is something or the end; return how many bytes were stored."""
+        return self._read_into(buffer, wait=True) or 0
+
+    def read_now(self, buffer: WriteableBuffer) -> int | None:
+        """Store what there is and return how much; ``None`` if nothing yet, 0 at the end."""
+        return self._read_into(buffer, wait=False)
+
+    def _read_into(self, buffer: WriteableBuffer, wait: bool) -> int | None:
         view = memoryview(buffer).cast("B")
         room = len(view)
         if not room:
@@ -250,6 +272,8 @@ class BoundedPipe:
                     if self._error is not None and not self._reader_gone:
                         raise copy_error(self._error)
                     return 0
+                if not wait:
+                    return None
                 wait_a_while(self._readable)
             done = 0
             while done < room and self._size > done:
@@ -387,6 +411,14 @@ class PipeReader(RawFile):
             return os.readv(self._fd, [buffer]) or self._pipe.readinto(buffer)
         except BlockingIOError:  # somebody made the descriptor non-blocking
             return None
+
+    def read_now(self, buffer: WriteableBuffer) -> int | None:
+        """See :meth:`BoundedPipe.read_now`. Not once somebody has asked for a descriptor."""
+        return self._pipe.read_now(buffer)
+
+    def when_readable(self, call: Callable[[], None]) -> None:
+        """See :meth:`BoundedPipe.when_readable`."""
+        self._pipe.when_readable(call)
 
     def ready(self, timeout: float | None) -> bool:
         """Block until ``readinto`` would not, for at most ``timeout`` seconds; return if so."""

@@ -192,6 +192,29 @@ class DescriptorReader(Descriptor):
                 count += more
         return count
 
+    def poll_fileno(self) -> int:
+        """Return the descriptor, for whoever polls it: it stays as it is, unlike by fileno()."""
+        return self._fd
+
+    def read_now(self, buffer: memoryview) -> int | None:
+        """Store what there is and return how much; ``None`` if nothing yet, 0 at the end."""
+        done = 0
+        while done < len(buffer):
+            try:
+                count = os.readv(self._fd, [buffer[done:]])
+            except OSError as error:
+                if done:  # the next call will see it again
+                    break
+                if error.errno == errno.EAGAIN:
+                    return 0 if self._stop.is_set() else None
+                if error.errno not in (errno.EIO, errno.EBADF):  # as in readinto
+                    raise
+                return 0
+            done += count
+            if not count or not self._terminal:
+                break  # of a terminal, more may be waiting
+        return done
+
     def stop(self) -> None:
         """Let a read that blocks in another thread end, once it has what is there; see close()."""
         self._stop.set()
@@ -280,6 +303,23 @@ class DescriptorWriter(Descriptor):
         if self._terminal and hung_up(self._fd):
             broken("the command has ended")
         return self._write_once(data)
+
+    def poll_fileno(self) -> int:
+        """Return the descriptor, for whoever polls it: it stays as it is, unlike by fileno()."""
+        return self._fd
+
+    def end_of_file(self) -> bytes:
+        """Return the character that ends a terminal's input; nothing of a pipe."""
+        return b"" if self._last is None else self._last()
+
+    def end_now(self) -> bool:
+        """End the input as ``close`` does; False if that cannot be without blocking."""
+        if self._last is not None:
+            if (character := self._last()) and not self.write_now(character):
+                return False
+            self._last = None
+        self.close()
+        return True
 
     def is_broken(self) -> bool:
         """Whether nobody has the other end any more."""

@@ -177,8 +177,11 @@ class SimpleWebSocketTransport(SocketTransport):
 class _TakenOver(SimpleWebSocketTransport):
     """A WebSocket that the library has read from, and whose parser goes on where it was.
 
-    It may be amid a frame, and may have agreed on compression.
+    It may be amid a frame, and may have agreed on compression. It is waited for, by a thread: the
+    library's own has to go first.
     """
+
+    polls = False
 
     def __init__(self, server: simple_websocket.Server, handover: _Handover) -> None:
         super().__init__(handover.socket, client=False)

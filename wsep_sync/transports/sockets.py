@@ -36,6 +36,7 @@ from ..protocol.messages import MAX_MESSAGE
 from ..streams.wakeup import READ, WRITE, Wakeup, wait_for
 from . import liveness
 from .base import CLOSE_TIMEOUT, Buffer, Transport, close_reason
+from .polled import PolledTransport
 
 if TYPE_CHECKING:
     import ssl
@@ -105,7 +106,7 @@ class StreamSocket:
 
     def __init__(self, sock: socket.socket, ping: Callable[[], bytes]) -> None:
         try:
-            self._wakeup = Wakeup()
+            self.wakeup = Wakeup()
         except OSError:  # no more descriptors can be had
             sock.close()
             raise
@@ -116,7 +117,7 @@ class StreamSocket:
         liveness.keep_alive(sock)
         self.socket = sock
         self.peer = _peer(sock)  # now: nobody can be asked about a connection that has ended
-        self._tls = hasattr(sock, "pending")  # an ssl.SSLSocket; importing ssl takes its time
+        self.is_tls = hasattr(sock, "pending")  # an ssl.SSLSocket; importing ssl takes its time
         # Held while one message is sent, so that messages do not mix.
         self._send_lock = threading.Lock()
         # Guards the TLS connection, for the length of one call that does not block.
@@ -124,11 +125,14 @@ class StreamSocket:
         # A control frame that is to be sent; a later one replaces it. Whoever takes it out holds
         # _send_lock; putting it in is atomic.
         self._control: deque[bytes] = deque(maxlen=1)
-        self._unsent = b""  # what stands before the next message; guarded by _send_lock
+        self._unsent: Sequence[Buffer] = ()  # before the next message; guarded by _send_lock
         self._last_sent = False  # no message may follow; guarded by _send_lock
+        self._wants_to_send = WRITE
         self._ping = ping
         self._next_ping = time.monotonic() + liveness.PING_INTERVAL
         self._deadline: float | None = None  # time.monotonic()
+        # How often receiving may yet read, where it is not to block; None where it is.
+        self.reads_left: int | None = None
         self._late_reads = 0  # how often bytes are still taken past the deadline
         self._shut = False
 
@@ -152,14 +156,11 @@ class StreamSocket:
             if self._shut or self._last_sent:
                 raise TransportClosed(1006, "the connection is closed")
             self._last_sent = last
-            if self._control:  # or a pong might come behind a close frame
-                self._unsent += self._control.popleft()
-            if self._unsent:
-                parts, self._unsent = (self._unsent, *parts), b""
-            if self._tls:
-                self._send_tls(b"".join(parts), deadline)
+            pieces = self._with_unsent(parts)
+            if self.is_tls:
+                self._send_tls(b"".join(pieces), deadline)
             else:
-                self._send_plain(parts, deadline)
+                self._send_plain(pieces, deadline)
         except OSError as error:
             if error.errno is None:
                 raise  # none of the system's: that of a signal's handler
@@ -169,6 +170,72 @@ class StreamSocket:
             self._send_lock.release()
         if self._control:
             self._send_control()
+
+    def _with_unsent(self, parts: Sequence[Buffer]) -> Sequence[Buffer]:
+        """Return what is to be sent, with what stands before it; requires holding _send_lock."""
+        if self._control:  # or a pong might come behind a close frame
+            self._unsent = (*self._unsent, self._control.popleft())
+        if self._unsent:
+            parts, self._unsent = (*self._unsent, *parts), ()
+        return parts
+
+    def send_now(self, *parts: Buffer) -> bool:
+        """Send the bytes as far as the peer takes them; keep the rest, which must not change.
+
+        Returns:
+            Whether all has gone.
+
+        Raises:
+            TransportClosed: The connection is closed, or broke.
+        """
+        with self._send_lock:
+            if self._shut or self._last_sent:
+                raise TransportClosed(1006, "the connection is closed")
+            self._unsent = self._with_unsent(parts)
+            while self._unsent:
+                try:
+                    self._send_once()
+                except BlockingIOError:
+                    self._wants_to_send = WRITE
+                    return False
+                except OSError as error:
+                    try:
+                        self._wants_to_send = self._tls_wants(error)
+                    except TransportClosed:
+                        self.shutdown()
+                        raise
+                    return False
+            return True
+
+    def _send_once(self) -> None:
+        """Send some of what is unsent; requires holding _send_lock."""
+        if self.is_tls:
+            # As it was, if it is tried again; and one record at a time anyhow.
+            self._unsent = [b"".join(self._unsent)] if len(self._unsent) > 1 else self._unsent
+            with self._tls_lock:
+                sent = self.socket.send(self._unsent[0])
+        else:
+            sent = self._gather(self._unsent)
+        self._unsent = _without(self._unsent, sent)
+
+    def wanted(self) -> int:
+        """Return what to wait for to send on, or 0; of TLS, that may be ``READ``."""
+        return self._wants_to_send if self._unsent or self._control else 0
+
+    def _receive_now(self, buffers: Sequence[memoryview]) -> int:
+        """Receive without blocking; raise ``BlockingIOError`` if there is nothing, or enough."""
+        if not self.reads_left:
+            raise BlockingIOError
+        self.reads_left -= 1
+        try:
+            return self._receive_once(buffers)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._tls_wants(error)
+        if self._shut:
+            raise TransportClosed(1006, "the connection is closed")
+        raise BlockingIOError
 
     def send_control(self, frame: bytes) -> None:
         """Send a control frame without blocking: now, or behind or before the next message.
@@ -185,10 +252,8 @@ class StreamSocket:
         while (self._control or self._unsent) and self._send_lock.acquire(blocking=False):
             try:
                 if not self._unsent:
-                    self._unsent = self._control.popleft()
-                with self._tls_lock if self._tls else contextlib.nullcontext():
-                    sent = self.socket.send(self._unsent)
-                self._unsent = self._unsent[sent:]
+                    self._unsent = (self._control.popleft(),)
+                self._send_once()
             except IndexError:
                 pass  # another sender was faster
             except OSError:
@@ -211,7 +276,7 @@ class StreamSocket:
                     self._wait(WRITE, deadline)
         except BaseException:
             if parts is not whole:
-                self._unsent = b"".join(parts)
+                self._unsent = (b"".join(parts),)
             raise
 
     def _gather(self, parts: Sequence[Buffer]) -> int:
@@ -230,7 +295,7 @@ class StreamSocket:
                 except OSError as error:
                     self._wait(self._tls_wants(error), deadline)
         except BaseException:
-            self._unsent = bytes(rest)  # TLS itself may have begun with it
+            self._unsent = (bytes(rest),)  # TLS itself may have begun with it
             raise
 
     def _wait(self, event: int, deadline: float | None) -> None:
@@ -252,21 +317,19 @@ class StreamSocket:
         They go into the buffers one after the other; of TLS, and on Windows, into the first.
 
         Raises:
+            BlockingIOError: There are none, and it is not to block: :attr:`reads_left`.
             TimeoutError: The deadline passed.
             TransportClosed: The connection broke, or :meth:`shutdown` was called.
         """
+        if self.reads_left is not None:
+            return self._receive_now(buffers)
         while True:
             if self.remaining() == 0:
                 if not self._late_reads:
                     raise TimeoutError(errno.ETIMEDOUT, "the peer sends on and on")
                 self._late_reads -= 1
             try:
-                if self._tls:
-                    with self._tls_lock:
-                        return self.socket.recv_into(buffers[0])
-                if len(buffers) > 1 and hasattr(self.socket, "recvmsg_into"):
-                    return self.socket.recvmsg_into(buffers)[0]
-                return self.socket.recv_into(buffers[0])
+                return self._receive_once(buffers)
             except BlockingIOError:
                 event = READ
             except OSError as error:
@@ -275,11 +338,19 @@ class StreamSocket:
                 raise TransportClosed(1006, "the connection is closed")
             self.wait_to_receive(self.socket.fileno(), event)
 
+    def _receive_once(self, buffers: Sequence[memoryview]) -> int:
+        if self.is_tls:
+            with self._tls_lock:
+                return self.socket.recv_into(buffers[0])
+        if len(buffers) > 1 and hasattr(self.socket, "recvmsg_into"):
+            return self.socket.recvmsg_into(buffers)[0]
+        return self.socket.recv_into(buffers[0])
+
     def _tls_wants(self, error: OSError) -> int:
         """Return what TLS waits for; raise ``TransportClosed`` if it is a real error."""
         if error.errno is None:
             raise error  # none of the system's: that of a signal's handler
-        if self._tls:
+        if self.is_tls:
             with importing:
                 import ssl
 
@@ -300,11 +371,11 @@ class StreamSocket:
         if rest == 0:
             raise TimeoutError(errno.ETIMEDOUT, "nothing was received in time")
         tick = liveness.TICK if at_most is None else min(liveness.TICK, at_most)
-        if not wait_for(descriptor, event, self._wakeup, tick if rest is None else min(tick, rest)):
-            self._wakeup.clear()
-            self._tick()
+        if not wait_for(descriptor, event, self.wakeup, tick if rest is None else min(tick, rest)):
+            self.wakeup.clear()
+            self.tick()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
         """Do what is to be done from time to time; by the receiving thread."""
         if self._shut:
             return
@@ -329,7 +400,7 @@ class StreamSocket:
         """
         self._late_reads = _LATE_READS
         self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._wakeup.set()
+        self.wakeup.set()
 
     def remaining(self) -> float | None:
         """Return the seconds until the deadline, 0 when it has passed; ``None`` without one."""
@@ -360,7 +431,7 @@ class StreamSocket:
         with suppress_system():
             # Not SSLSocket.shutdown, which takes the TLS layer off: a thread may be using it.
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
-        self._wakeup.set()
+        self.wakeup.set()
 
     def close(self) -> None:
         """Close the descriptor. Nobody may be sending or receiving any more."""
@@ -398,7 +469,11 @@ def _without(parts: Sequence[Buffer], sent: int) -> Sequence[Buffer]:
     return ()
 
 
-class SocketTransport(Transport):
+# How many reads of the socket receiving takes at once, where it is not to block.
+_READS_AT_ONCE = 64
+
+
+class SocketTransport(Transport, PolledTransport):
     """A WebSocket over a socket that is connected and has done its handshake.
 
     Args:
@@ -415,6 +490,7 @@ class SocketTransport(Transport):
         self._client = client
         self._stream = StreamSocket(sock, functools.partial(_frame, PING, masked=client))
         self._messages = MessageReader(self._stream.receive_into, not client, received)
+        self._more = bool(received)
         # Held by whoever receives: a thread in receive(), or close() while it awaits the peer's
         # close frame.
         self._receive_lock = threading.Lock()
@@ -461,12 +537,62 @@ class SocketTransport(Transport):
     def send_stream(self, header: bytes, data: memoryview) -> None:
         if self._close_sent or self._ended is not None:
             raise self._closed_error()
-        # In one go: each system call is a change of threads where many have something to send.
+        self._stream.send(*self._stream_frames(header, data))
+
+    def _stream_frames(self, header: bytes, data: memoryview) -> list[Buffer]:
+        # To be sent in one go: each system call costs, and may be a change of threads.
         room = MAX_MESSAGE - len(header)
         frames: list[Buffer] = []
         for start in range(0, len(data), room):
             frames += self._message_frame((header, data[start : start + room]))
-        self._stream.send(*frames)
+        return frames
+
+    # For a loop
+
+    @property
+    def wakeup(self) -> Wakeup:
+        return self._stream.wakeup
+
+    def fileno(self) -> int:
+        return self._stream.socket.fileno()
+
+    def wanted(self) -> int:
+        return self._stream.wanted()
+
+    def receive_now(self) -> Buffer | None:
+        with self._receive_lock:
+            self._stream.reads_left = _READS_AT_ONCE
+            try:
+                message = self._receive()
+            except BlockingIOError:
+                self._more = not self._stream.reads_left
+                return None
+            finally:
+                self._stream.reads_left = None
+            # What TLS holds, no poll tells of.
+            self._more = self._messages.has_bytes or self._stream.is_tls
+            return message
+
+    def has_more(self) -> bool:
+        return self._more
+
+    def send_now(self, *parts: Buffer) -> bool:
+        if self._close_sent or self._ended is not None:
+            raise self._closed_error()
+        return self._stream.send_now(*self._message_frame(parts))
+
+    def stream_now(self, header: bytes, data: memoryview) -> bool:
+        if self._close_sent or self._ended is not None:
+            raise self._closed_error()
+        return self._stream.send_now(*self._stream_frames(header, data))
+
+    def flush_now(self) -> bool:
+        return self._stream.send_now()
+
+    def tick(self) -> None:
+        self._stream.tick()
+
+    # For threads
 
     def receive(self) -> Buffer:
         with self._receive_lock:

@@ -244,7 +244,7 @@ def test_input_that_waits_is_bounded(execer: RemoteExecer) -> None:
         execer.start(Command("sleep", ["1000"], stdin=True)) as process,
         flooded(process) as taken,
     ):
-        assert 1_000_000 <= taken() < 2_000_000
+        assert 1_000_000 <= taken() < 2_300_000  # a window for each hop, and a pipe
 
 
 def test_a_signal_gets_past_input_that_waits(execer: RemoteExecer) -> None:

@@ -230,6 +230,10 @@ class LocalProcess(Awaited):
             if not watch.wait(rest):
                 return False
 
+    def exit_watch(self) -> ExitWatch | None:
+        """Return what tells of the end, to be polled; ``None`` once that is known."""
+        return self._watch
+
     def kill(self) -> None:
         with self._lock:
             if self._status is not None:

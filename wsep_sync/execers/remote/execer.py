@@ -22,13 +22,12 @@ from ...lazy import importing
 from ...process import Execer, Process
 from ...protocol.checks import MAX_WINDOW
 from ...protocol.command import Command
+from ...protocol.dialogue import ClientDialogue, ClientState, has_credit
 from ...protocol.messages import (
     FEATURES,
     MAX_MESSAGE,
     Attach,
-    Pid,
     Start,
-    decode_server_message,
 )
 from ...protocol.words import NO_SESSION, start_error_from_reason
 from ...streams.wakeup import check_timeout
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     import ssl
 
     import websocket
-from .process import RemoteProcess, has_credit
+from .process import RemoteProcess
 
 __all__ = [
     "CONNECT_TIMEOUT",
@@ -255,9 +254,12 @@ class RemoteExecer(Execer):
         try:
             transport.send(message(transport.peer_features, window).encode())
             transport.set_deadline(self._timeout)
-            pid = _receive_pid(transport)
+            dialogue = ClientDialogue()
+            while dialogue.state is ClientState.ASKED:
+                dialogue.receive(transport.receive())
             transport.set_deadline(None)
-            return RemoteProcess(transport, command, pid, self._output_limit, window is not None)
+            limit = self._output_limit
+            return RemoteProcess(transport, command, dialogue, limit, window is not None)
         except TransportClosed as closed:
             transport.close()
             if closed.code == 1011 and closed.reason == NO_SESSION:
@@ -285,12 +287,3 @@ class RemoteExecer(Execer):
             transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
-
-
-def _receive_pid(transport: Transport) -> Pid:
-    while True:
-        message = decode_server_message(transport.receive())
-        if isinstance(message, Pid):
-            return message
-        if message is not None:
-            raise ProtocolError(f"{type(message).__name__} came before the pid")

@@ -8,17 +8,22 @@ import threading
 
 from ... import streams
 from ...errors import TransportClosed
-from ...protocol.messages import MAX_BODY, STDIN_HEADER, CloseStdin
+from ...protocol.dialogue import ClientDialogue
+from ...protocol.messages import (
+    MAX_BODY,
+    STDIN_HEADER,
+    Buffer,
+    CloseStdin,
+    ExitCode,
+    ServerMessage,
+    StdinTaken,
+)
 from ...streams.sent_input import SentInput
 from ...transports.base import Transport
 
 __all__ = [
     "RemoteInput",
 ]
-
-
-# How much input may be on the way to a server that tells how much the command was given.
-_STDIN_WINDOW = 1 << 20
 
 
 class RemoteInput(SentInput):
@@ -28,61 +33,74 @@ class RemoteInput(SentInput):
     garbage collector comes by.
 
     Args:
-        credit: The server tells how much of it the command was given; see :class:`.StdinTaken`.
+        transport: What is written is sent over it.
+        dialogue: Knows how much may be.
     """
 
     _most = MAX_BODY
-    _ended = ""  # why nothing more is wanted, once nothing is
 
-    def __init__(self, transport: Transport, credit: bool) -> None:
+    def __init__(self, transport: Transport, dialogue: ClientDialogue) -> None:
         self._transport = transport
-        self._credit = credit
-        # Guards _ended, and how many bytes were sent and have been given to the command.
+        self._dialogue = dialogue
+        # Guards what the dialogue knows of the input.
         self._changed = threading.Condition()
-        self._sent = self._taken = 0
 
     def _send(self, piece: memoryview) -> None:
+        dialogue = self._dialogue
         with self._changed:
-            while self._credit and self._sent - self._taken >= _STDIN_WINDOW and not self._ended:
+            while not (dialogue.input_room() or dialogue.input_over):
                 streams.wait_a_while(self._changed)
-            if self._ended:
-                raise BrokenPipeError(errno.EPIPE, self._ended)
-            self._sent += len(piece)
+            if dialogue.input_over:
+                raise BrokenPipeError(errno.EPIPE, dialogue.input_over)
+            dialogue.sent(len(piece))
         try:
             self._transport.send(STDIN_HEADER, piece)
         except TransportClosed as error:
             raise BrokenPipeError(errno.EPIPE, str(error)) from error
 
-    def taken(self, position: int) -> None:
-        """The command has been given the input up to there."""
+    def receive(self, data: Buffer) -> ServerMessage | None:
+        """Give the dialogue a message; wake who writes, if more may be sent by it, or no more."""
         with self._changed:
-            self._taken = max(self._taken, min(position, self._sent))
+            message = self._dialogue.receive(data)
+        if isinstance(message, (StdinTaken, ExitCode)):
+            self.wake()
+        return message
+
+    def lose(self, reason: str) -> None:
+        """Tell the dialogue that the connection has ended; wake who writes."""
+        with self._changed:
+            self._dialogue.lost(reason)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let who writes look again."""
+        with self._changed:
             self._changed.notify_all()
+        if self._dialogue.input_over:
+            self._end_thread()
 
     def is_broken(self) -> bool:
         """Whether the command is known to have closed its input, or to have ended."""
-        return bool(self._ended)
+        return bool(self._dialogue.input_over)
 
     def _is_over(self) -> bool:
-        return bool(self._ended)
-
-    def end(self, reason: str) -> None:
-        """Nothing is wanted any more: wake who writes, with ``BrokenPipeError`` and the reason."""
-        with self._changed:
-            self._ended = self._ended or reason
-            self._changed.notify_all()
-        self._end_thread()
+        # It may be asked by a finalizer, of one whose making was interrupted.
+        dialogue = getattr(self, "_dialogue", None)
+        return dialogue is None or bool(dialogue.input_over)
 
     def _thread_died(self, error: Exception) -> None:
-        self.end(f"internal error: {type(error).__name__}")
+        with self._changed:
+            self._dialogue.end_input(f"internal error: {type(error).__name__}")
+        self.wake()
 
-    def leave_to_parent(self) -> None:
+    def leave_to_parent(self, reason: str) -> None:
         """End this, in a process that was forked: the lock may be held by a thread left behind."""
         self._changed = threading.Condition()
-        self.end("the command is that of the parent process")
+        self._dialogue.end_input(reason)
+        self.lose(reason)
 
     def send_eof(self) -> None:
         """Tell the command that its input has ended; a terminal sends its character for that."""
-        if not self._ended:
+        if not self._is_over():
             with contextlib.suppress(TransportClosed):
                 self._transport.send(CloseStdin().encode())

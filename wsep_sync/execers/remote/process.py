@@ -20,27 +20,22 @@ from ...errors import (
     OutputUnread,
     ProtocolError,
     TransportClosed,
-    copy_error,
 )
 from ...process import SIGKILL, Awaited
 from ...protocol.command import Command
+from ...protocol.dialogue import ClientDialogue, has_credit
 from ...protocol.messages import (
     FEATURE_CLOSE_OUTPUT,
-    FEATURE_ENDED,
     FEATURE_SIGNAL,
-    FEATURE_TAKEN,
     CloseOutput,
     Ended,
     Eof,
     ExitCode,
-    Pid,
     Resize,
     Signal,
     Stderr,
-    StdinTaken,
     Stdout,
     Taken,
-    decode_server_message,
 )
 from ...threads import start_thread
 from ...transports.base import CLOSE_TIMEOUT, Transport
@@ -62,10 +57,6 @@ _LATE_SLACK = 1 << 24
 
 # For how long an output must have been full, and never read, before wait() says so.
 _UNREAD_AFTER = 5.0
-
-
-def has_credit(features: frozenset[str]) -> bool:
-    return features >= {FEATURE_TAKEN, FEATURE_ENDED}
 
 
 def _output_pipe(
@@ -96,20 +87,19 @@ class RemoteProcess(Awaited):
         self,
         transport: Transport,
         command: Command,
-        pid: Pid,
+        dialogue: ClientDialogue,
         output_limit: int,
         told_window: bool = False,
     ) -> None:
-        self.pid = pid.pid
-        self.reattached = pid.reattached
-        # Not what the handshake names besides, when it was not known what would run the command.
-        self.features = frozenset(pid.features)
+        self.pid = dialogue.pid.pid
+        self.reattached = dialogue.pid.reattached
+        self.features = dialogue.features
         self._transport = transport
+        self._dialogue = dialogue
         self._tty = command.tty
         self._session = command.tty and bool(command.id)
-        credit = has_credit(self.features)
-        self._input = RemoteInput(transport, credit)
-        slack = _LATE_SLACK if credit and not told_window else 0
+        self._input = RemoteInput(transport, dialogue)
+        slack = _LATE_SLACK if dialogue.credit and not told_window else 0
         self._out, self._err = (
             _output_pipe(transport, name, output_limit, slack, self.features)
             for name in ("stdout", "stderr")
@@ -125,14 +115,12 @@ class RemoteProcess(Awaited):
             self.stdin = streams.buffered_writer(self._input)
         else:
             self.stdin = streams.no_writer()
-        # Set, after _exit or _missing, when the exit status is known or never will be.
+        # Set when the dialogue knows the exit status, or that it never will.
         self._ended = threading.Event()
-        self._exit: ExitCode | None = None
-        self._missing: ExitMissing | None = None
         # Set when nothing more will come.
         self._done = threading.Event()
         self._told_closed: set[str] = set()  # by the receiver, of the server
-        if credit and not told_window:
+        if dialogue.credit and not told_window:
             # The handshake did not name it. What comes until the server has this may be more than
             # the window.
             with contextlib.suppress(TransportClosed):  # as the receiver is about to see
@@ -144,7 +132,7 @@ class RemoteProcess(Awaited):
             self._receiver = start_thread(
                 self._receive, name=f"wsep-receive-{self.pid}", died=self._receiver_died
             )
-        except RuntimeError:
+        except BaseException:
             self._hold.release()
             raise
         _processes.add(self)
@@ -180,13 +168,13 @@ class RemoteProcess(Awaited):
         Args:
             lost: Why not, if it was before its time.
         """
-        error = self._missing
-        if lost is not None and self._exit is None:
-            error = self._missing = self._missing or ExitMissing(f"no exit status: {lost}")
-        elif lost is not None:
+        if lost is not None:
+            # Before wait() returns: from then on, writing fails.
+            self._input.lose(lost)
+        missing = self._dialogue.missing
+        error = None if missing is None else ExitMissing(f"no exit status: {missing}")
+        if lost is not None and lost != missing:
             error = ExitMissing(f"the command has ended, but not all of its output came: {lost}")
-        # Before wait() returns: from then on, writing fails.
-        self._input.end("the command has ended")
         self._ended.set()
         self._done.set()
         self._out.feed_eof(error)
@@ -195,39 +183,24 @@ class RemoteProcess(Awaited):
     def _receive_until_exit(self) -> None:
         while True:
             try:
-                message = decode_server_message(self._transport.receive())
+                data = self._transport.receive()
             except TimeoutError:
                 # An output was closed. First the deadline goes: of one that is closed from now on,
                 # there is another.
                 self._transport.set_deadline(None)
                 self._tell_closed()
                 continue
+            message = self._input.receive(data)
             if isinstance(message, Stdout):
                 self._out.feed(message.body)
             elif isinstance(message, Stderr):
                 self._err.feed(message.body)
-            elif isinstance(message, StdinTaken):
-                if message.closed:
-                    self._input.end("the command has closed its input")
-                self._input.taken(message.stdin)
             elif isinstance(message, Ended):
-                self._set_status(message.status)
                 self._ended.set()
             elif isinstance(message, Eof):
                 (self._out if message.stream == "stdout" else self._err).feed_eof()
             elif isinstance(message, ExitCode):
-                self._set_status(message)
                 return
-
-    def _set_status(self, status: ExitCode) -> None:
-        if self._exit not in (None, status):
-            self._missing = ExitMissing("no exit status: the server has told two")
-            raise ProtocolError("exit_code message: another status than the one of ended")
-        if not status.exit_code and status.error:
-            # The reference says so of a server further on that it has lost.
-            self._missing = ExitMissing(f"no exit status: {status.error}")
-        else:
-            self._exit = status
 
     def _tell_closed(self) -> None:
         for name, pipe in (("stdout", self._out), ("stderr", self._err)):
@@ -284,11 +257,13 @@ class RemoteProcess(Awaited):
         return True
 
     def _check_status(self) -> None:
-        if self._missing is not None:
-            raise copy_error(self._missing)
-        assert self._exit is not None
-        if self._exit.exit_code or self._exit.signal is not None:
-            raise ExitError(self._exit.exit_code, self._exit.error, self._exit.signal)
+        if self._dialogue.missing is not None:
+            # Of no name here, for its traceback refers to this frame.
+            raise ExitMissing(f"no exit status: {self._dialogue.missing}")
+        status = self._dialogue.status
+        assert status is not None
+        if status.exit_code or status.signal is not None:
+            raise ExitError(status.exit_code, status.error, status.signal)
 
     def close(self) -> None:
         # What comes from now on is dropped: from a server without credit, an output that nobody
@@ -321,10 +296,10 @@ class RemoteProcess(Awaited):
         """Have no command any more, in a process that was forked: its thread is not there."""
         if self._done.is_set():
             return
-        self._missing = ExitMissing("no exit status: the command is that of the parent process")
-        self._input.leave_to_parent()
+        reason = "the command is that of the parent process"
+        self._input.leave_to_parent(reason)
         for pipe in (self._out, self._err):
-            pipe.leave_to_parent(self._missing)
+            pipe.leave_to_parent(ExitMissing(f"no exit status: {reason}"))
         self._ended, self._done = threading.Event(), threading.Event()
         self._ended.set()
         self._done.set()

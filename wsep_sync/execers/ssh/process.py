@@ -95,7 +95,7 @@ class SSHProcess(Awaited):
 
         try:
             thread = start_thread(run, name=f"wsep-ssh-{name}-{self.pid}", died=died)
-        except RuntimeError:
+        except BaseException:
             hold.release()
             raise
         self._readers.append(thread)
