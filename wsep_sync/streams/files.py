@@ -19,6 +19,8 @@ from ..errors import suppress_system
 if sys.platform == "linux":
     pass
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed import ReadableBuffer
 
 __all__ = [
@@ -45,9 +47,20 @@ READ_BUFFER = 1 << 16
 class RawOutput(Protocol):
     """What the raw file of an output may offer, beside what :class:`io.RawIOBase` says.
 
-    Each may be missing, so ask with ``getattr``: a client of a session has none of them, and the
-    files of an execer from elsewhere may be any.
+    Each may be missing, so ask with ``getattr``: the files of an execer from elsewhere may be any.
     """
+
+    def read_now(self, buffer: memoryview, /) -> int | None:
+        """Store what there is and return how much; ``None`` if nothing yet, 0 at the end."""
+
+    def poll_fileno(self) -> int:
+        """Return a descriptor that is readable when ``read_now`` has something."""
+
+    def when_readable(self, call: Callable[[], None], /) -> None:
+        """Where there is no such descriptor: have a function called when it has, and at once.
+
+        It is called by any thread, with a lock held, and must not block.
+        """
 
     def ready(self, timeout: float | None, /) -> bool:
         """Block until ``readinto`` would not, for at most ``timeout`` seconds; return if so."""
@@ -67,6 +80,18 @@ class RawInput(Protocol):
 
     def write_now(self, data: ReadableBuffer, /) -> int:
         """Write as much as is taken without blocking; return how many bytes, perhaps none."""
+
+    def end_now(self) -> bool:
+        """End the input as ``close`` does; False if that cannot be without blocking."""
+
+    def end_of_file(self) -> bytes:
+        """Return the character that ends a terminal's input, which goes on; nothing of a pipe."""
+
+    def poll_fileno(self) -> int:
+        """Return a descriptor that is writable when ``write_now`` takes something."""
+
+    def when_writable(self, call: Callable[[], None], /) -> None:
+        """Where there is no such descriptor: as :meth:`RawOutput.when_readable`."""
 
     def is_broken(self) -> bool:
         """Whether nobody reads it any more, as far as that is known."""
