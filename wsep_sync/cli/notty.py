@@ -119,8 +119,8 @@ def _copy_outputs(process: Process, failures: list[Exception]) -> int:
         except OSError as error:
             # It cannot be written: a command that ran here would end of that.
             _end_with(error, process, failures)
-        except WsepError:
-            pass  # the connection is lost, as the other output tells as well
+        except WsepError as error:
+            failures.append(error)  # the connection is lost, and the other output may have ended
 
     # Ends with the error output, which closing the process ends in any case. A daemon, as above.
     errors = start_thread(

@@ -357,7 +357,10 @@ class PolledEnd:
         """
         status = self._status if self._threaded else _status(self._process, 0)
         if isinstance(status, WsepError):
-            raise status
+            try:
+                raise copy_error(status)
+            finally:
+                del status  # no cycle may keep what this frame refers to
         return status
 
 

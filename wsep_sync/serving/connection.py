@@ -425,6 +425,7 @@ class Connection:
         self._ended = True
         process.process.finish()
         self._dialogue.ended(status, self._is_deaf(process))
+        self._send_messages()  # an output that fails now must not hide that
 
     def _is_deaf(self, process: PolledProcess) -> bool:
         """Whether nobody reads the input of the command, which has ended.
