@@ -403,7 +403,9 @@ class ServerDialogue:
         if all(output.ended or output.closed for output in outputs):
             for output in outputs:
                 if output.error is not None:
-                    self.fail(ProtocolError(f"read {output.name}: {output.error}"))
+                    # What is known of the end is still told.
+                    self.failure = ProtocolError(f"read {output.name}: {output.error}")
+                    self._step("FAILED")
                     return
             # The end of the last one shows by the exit status.
             self._step("OUTPUTS OVER")

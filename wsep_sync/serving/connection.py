@@ -158,12 +158,14 @@ class Connection:
         while True:
             self._send_messages()
             if dialogue.failure is not None:
+                self._send_last()
                 return
             self._register()
             poller.wait(0.0 if again or transport.has_more() else self._timeout())
             poller.woken |= again
             if self._going_away.is_set():
                 dialogue.fail(server_ending())
+                self._send_last()
                 return
             self._look_at_clock(poller.idle)
             if not self._flushed:
@@ -329,6 +331,11 @@ class Connection:
                 self._send(self._transport.send_now, message)
         if self._deadline is None and self._dialogue.state is ServerState.FINISHED:
             self._deadline = time.monotonic() + _CLOSE_WAIT
+
+    def _send_last(self) -> None:
+        """Hand over what is still to be told: it goes ahead of the close frame."""
+        for message in self._dialogue.messages():
+            self._send(self._transport.send_now, message)
 
     def _send(self, send: Callable[..., bool], *what: Any) -> None:
         """Send what goes; note whether that was all."""
