@@ -14,6 +14,7 @@ from .protocol.messages import FEATURE_SIGNAL
 
 __all__ = [
     "CLOSE_GRACE",
+    "KILL_GRACE",
     "SIGKILL",
     "Awaited",
     "Execer",
@@ -27,6 +28,10 @@ SIGKILL: int = getattr(signals, "SIGKILL", 9)
 
 #: How many seconds a command has between SIGTERM and SIGKILL when its process is closed.
 CLOSE_GRACE = 2.0
+
+#: How many seconds may pass from SIGKILL until the end is known. What cannot even be killed waits
+#: for a disk or a file server, or is somebody else's; but a busy machine takes its time, too.
+KILL_GRACE = 5.0
 
 
 class Process(ABC):
@@ -140,7 +145,7 @@ class Process(ABC):
         block in other threads are woken. A server without signals (the reference) is hung up on,
         which ends the command as well, but no exit status can arrive then.
 
-        Blocks some 2 seconds at most; 1 more for a command that cannot be killed, and 3 more for a
+        Blocks some 2 seconds at most; 5 more for a command that cannot be killed, and 3 more for a
         connection whose other end is silent. Calling it again, or after the command has ended, is
         harmless.
         """

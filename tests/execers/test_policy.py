@@ -364,7 +364,10 @@ def test_a_user_does_not_get_into_what_only_root_may_enter(
         assert output(execer, Command("pwd", tty=tty, working_dir=str(place)))
 
 
-def test_a_session_runs_as_the_user(nobody: pwd.struct_passwd) -> None:
+def test_a_session_runs_as_the_user(
+    nobody: pwd.struct_passwd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PS1", "$ ")  # a virtual environment that is activated exports its own
     with hub(RestrictedExecer(UserExecer(LocalExecer(), NOBODY), ["sh"])) as sessions:
         client = sessions.attach("x", "sh", "-i")
         client.run(b"id -u; echo $HOME", b"%d\r\n%b\r\n" % (NOBODY, nobody.pw_dir.encode()))

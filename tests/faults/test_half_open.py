@@ -59,6 +59,7 @@ def test_one_direction_ends(place: Site, step: Step, part: str, how: str) -> Non
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what has a bound run into it soon."""
     monkeypatch.setattr(process_module, "CLOSE_GRACE", 0.1)
+    monkeypatch.setattr(process_module, "KILL_GRACE", 0.1)
     monkeypatch.setattr(sockets, "CLOSE_TIMEOUT", 0.1)
     monkeypatch.setattr(server, "_CLOSE_WAIT", 0.1)
 

@@ -31,6 +31,7 @@ from wsep_sync import (
     connect,
     run,
 )
+from wsep_sync import process as process_module
 from wsep_sync.process import CLOSE_GRACE
 from wsep_sync.protocol.messages import ExitCode, Pid
 from wsep_sync.transports import sockets
@@ -150,8 +151,10 @@ def before_the_reference(script: Script, features: tuple[str, ...] = ()) -> Iter
     ],
 )
 def test_a_front_names_what_the_process_behind_can(
-    behind: tuple[str, ...], tty: bool, named: set[str]
+    behind: tuple[str, ...], tty: bool, named: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(process_module, "CLOSE_GRACE", 0.1)  # the command ends by no signal
+    monkeypatch.setattr(process_module, "KILL_GRACE", 0.1)
     with (
         before_the_reference(drained_quietly, behind) as url,
         connect(url) as execer,

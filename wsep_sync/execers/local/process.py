@@ -286,9 +286,7 @@ class LocalProcess(Awaited):
                 self._end_with(signals.SIGHUP)
             if not self.ended(deadline - time.monotonic()):
                 self._end_with(signals.SIGKILL)
-                # One that cannot even be killed waits for a disk or a file server, or is somebody
-                # else's. Nothing here can wait for that.
-                self.ended(process.CLOSE_GRACE)
+                self.ended(process.KILL_GRACE)
             # What the command left in its group and session may still be tidying up. While one of
             # them is there, the kernel gives the number to nobody else.
             pause = 0.005

@@ -276,7 +276,7 @@ class RemoteProcess(Awaited):
             self._send_last(signals.SIGTERM)
             if not self._ended.wait(process.CLOSE_GRACE):
                 self.kill()
-                self._ended.wait(1.0)
+                self._ended.wait(process.KILL_GRACE)
         if not self._done.is_set():
             self._transport.close(1000, "closed")
         if threading.current_thread() is not self._receiver:

@@ -33,9 +33,6 @@ __all__ = [
 # For how long an output must have been full, and never read, before wait() says so.
 _UNREAD_AFTER = 5.0
 
-# How many seconds a command may take to end after SIGKILL, as far as close() waits for that.
-_KILLED_WITHIN = 2.0
-
 
 class SSHProcess(Awaited):
     """A command on an SSH host. Made by :class:`SSHExecer`."""
@@ -183,7 +180,7 @@ class SSHProcess(Awaited):
         if not self._status.known.is_set():
             with contextlib.suppress(io.UnsupportedOperation):
                 self._connection.end(self.pid, hang_up=self._tty)
-                self._status.known.wait(process.CLOSE_GRACE + _KILLED_WITHIN)
+                self._status.known.wait(process.CLOSE_GRACE + process.KILL_GRACE)
             self._status.set(None, "the process was closed")
         close_quietly(self._channel)
         for reader in self._readers:
