@@ -15,6 +15,7 @@ from session_clients import Client, hub, session
 
 from wsep_sync import Command, Execer, LocalExecer, Process, WsepError
 from wsep_sync.errors import ExitError, ExitMissing, StartError
+from wsep_sync.jobs.input import SharedInput
 from wsep_sync.jobs.options import State
 from wsep_sync.jobs.session import Session
 
@@ -50,7 +51,7 @@ def test_a_thread_that_dies_ends_the_session_with_an_error(
     where, name = {
         "output": (Session, "_distribute"),
         "clock": (Session, "_look_at_clock"),
-        "input": (Session, "_input_moved"),
+        "input": (SharedInput, "moved"),
     }[what]
     monkeypatch.setattr(where, name, breaks_after(getattr(where, name), passing))
     with hub() as sessions, caplog.at_level(logging.ERROR, "wsep_sync"):

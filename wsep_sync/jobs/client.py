@@ -200,7 +200,7 @@ class Client(Process):
         self.stale = False
         self.alt_generation = snapshot.alt_generation if snapshot.in_alt else None
         # What the filter holds back comes whole later, or not at all.
-        self._too_early = 0 if self.raw else session._held_back
+        self._too_early = 0 if self.raw else session._audience.held_back
         return snapshot
 
     def _start_drawing(self, snapshot: Snapshot) -> bool:
@@ -257,8 +257,8 @@ class Client(Process):
         if self.read_only:
             return
         with self._session._lock:
-            self._session._set_client_size(self, rows, cols)
-        self._session._tell_size()
+            self._session._size.set_for(self, rows, cols)
+        self._session._size.tell()
 
     def send_signal(self, signal: int) -> None:
         process = self._session._process
@@ -284,18 +284,18 @@ class Client(Process):
             if not self.attached:
                 return
             self.attached = False
-            session._clients.pop(self, None)
-            session._drop_client_size(self)
+            session._audience.remove(self)
+            session._size.drop(self)
             session._active = time.time()
-            if not session._clients:
+            if not session._audience:
                 session._unattended_since = time.monotonic()
             self.queue.clear()
             self.notify()
-            session._input_changed.notify_all()
+            session._input.leave()
             goes_on = session._state is State.READY
         for raw in self._raw:
             raw.leave()
-        session._tell_size()
+        session._size.tell()
         if goes_on:
             prepare()  # for who comes back
 
@@ -371,18 +371,18 @@ class ClientInput(streams.RawFile):
         client = self._check_open()
         view = memoryview(data).cast("B")
         for start in range(0, len(view), _INPUT_PIECE):
-            client._session._write(client, bytes(view[start : start + _INPUT_PIECE]))
+            client._session._input.write(client, bytes(view[start : start + _INPUT_PIECE]))
         return len(view)
 
     def write_now(self, data: ReadableBuffer, /) -> int:
         """Write as much as is taken without blocking; return how many bytes, perhaps none."""
         client = self._check_open()
-        return client._session._write_now(client, memoryview(data).cast("B"))
+        return client._session._input.write_now(client, memoryview(data).cast("B"))
 
     def end_now(self) -> bool:
         """Send the terminal's end-of-file character; False if that cannot be without blocking."""
         client = self._check_open()
-        return bool(client._session._write_now(client, None))
+        return bool(client._session._input.write_now(client, None))
 
     def when_writable(self, wake: Callable[[], None]) -> None:
         """Have a function called when there is room again; see :meth:`Client.when_ended`."""
@@ -407,7 +407,7 @@ class ClientInput(streams.RawFile):
             if client is not None:
                 # When the command has ended, or the client has left, there is nothing to be sent.
                 with contextlib.suppress(BrokenPipeError):
-                    client._session._write(client, None)
+                    client._session._input.write(client, None)
         finally:
             super().close()
 

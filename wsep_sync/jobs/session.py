@@ -16,9 +16,6 @@ client, all under one lock, and wakes those who read. A client that attaches, or
 takes a snapshot of the recording under that lock, after which its queue begins: so nothing is
 missing and nothing comes twice. The redraw is made of it in the client's own thread, without the
 lock, which nobody holds for long. Input of all clients goes the other way through one queue.
-
-Of several clients one is asked: its terminal answers what the program asks, and the others get the
-output without that.
 """
 
 from __future__ import annotations
@@ -28,65 +25,40 @@ import logging
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from .. import streams
 from ..errors import ExitError, SessionClosed, StartError, WsepError, copy_error, start_error
 from ..log import log_event
 from ..process import Execer, Process
 from ..protocol.command import Command
-from ..protocol.messages import Buffer, Resize
+from ..protocol.messages import Resize
 from ..streams.wakeup import READ, WRITE, Wakeup
 from ..terminals import Recording, hold
-from ..terminals.answers import QueryFilter, asks, replies, unfinished
+from ..terminals.answers import replies
 from ..threads import start_thread
-
-if TYPE_CHECKING:
-    pass
-from .client import Client, has_left
+from .audience import Audience
+from .client import Client
+from .input import SharedInput
 from .options import LATE_LIMIT, Options, SessionInfo, State
-from .polled import PolledInput, PolledOutput, PolledProcess
+from .polled import PolledOutput, PolledProcess
 from .poller import Poller
+from .size import SharedSize
 
 __all__ = [
     "Session",
     "nothing_to_watch",
 ]
 
-
 # How much is read from the terminal at once, in bytes: of a program that says much, and of others.
 _READ_SIZE, _IDLE_READ_SIZE = 1 << 16, 1 << 12
-
-
-# How many bytes of input may wait for a command that does not read; and how many are written, and
-# counted, at once.
-_INPUT_LIMIT = 1 << 16
-
-
-# And of what the server itself answers to a program that nobody is there to answer: one that asks
-# without end is not to fill what others type into.
-_REPLIES_LIMIT = 1 << 12
-
 
 # How much a list says of a command, in characters; and how long a session's name may be. A client
 # could make lists of many megabytes.
 _LISTED = 1 << 10
-
-
 _LONGEST_ID = 1 << 10
-
-
-# Seconds until starting it is tried again when there were too many threads.
-_INPUT_RETRY = 0.5
-
 
 # How long the command is waited for at once, in seconds: poll(2) knows no more than 24 days.
 _LONGEST_WAIT = 86400.0
-
-
-# How long a terminal stays one row smaller to make a program paint its screen again, in seconds.
-# With no pause between, none of the full-screen programs that were tried noticed.
-_REPAINT_PAUSE = 0.05
 
 
 class Session:
@@ -126,16 +98,9 @@ class Session:
         self._polled: PolledProcess | None = None
         self._recording: Recording | None = None
         self._pid = 0  # until the command runs
-        self._size = command.rows, command.cols  # replaced as a whole
-        self._clients: dict[Client, None] = {}  # in the order in which they came
-        # What each of them has asked for, the latest last; not those who do not know their size.
-        self._sizes: dict[Client, tuple[int, int]] = {}
-        # What those get who are not asked; there is one while there are several clients. Fed by
-        # the output's thread alone, without the lock.
-        self._filter: QueryFilter | None = None
-        self._held_back = 0  # how many of the last bytes of what is recorded it holds back
-        self._question = b""  # the beginning of one, at the end of the output; for its thread alone
-        self._typed = 0  # how often anybody has
+        self._audience = Audience(self._lock)
+        self._size = SharedSize(self._lock, command.rows, command.cols)
+        self._input = SharedInput(self._lock)
         self._timeout = (options or Options()).session_timeout
         self._created = time.time()
         self._active = self._created
@@ -143,12 +108,6 @@ class Session:
         self._error: Exception | None = None  # why there is no session, or how the command ended
         self._ended = False  # the command has, and its output is about to
         self._reason = ""  # why it was ended, if it was
-        self._input_changed = threading.Condition(self._lock)  # waited on by those who write
-        self._deaf = False  # the command has left its terminal, and takes no input any more
-        self._told = (0, 0)  # the size that the command was told last, in rows and columns
-        self._telling = False  # a thread is at it
-        # When it is to be told one row less no more, time.monotonic(); None while it is not.
-        self._repainted_at: float | None = None
         # The thread's, until it has ended: no cycle may keep a descriptor.
         self._wakeup: Wakeup | None = self._make_wakeup()
         self._buffer = memoryview(bytearray(_IDLE_READ_SIZE))  # the thread's, to read into
@@ -207,8 +166,8 @@ class Session:
                 raise SessionClosed(f"session {self.command.id!r} has ended")
             client = self._add_client(options, reattached=True)
             if not read_only:
-                client.repaint = self._set_client_size(client, rows, cols)
-        self._tell_size()
+                client.repaint = self._size.set_for(client, rows, cols)
+        self._size.tell()
         return client
 
     def _begin(self) -> bool:
@@ -255,12 +214,15 @@ class Session:
                 self._process, self._polled = process, polled
                 self._recording = recording
                 self._pid = process.pid
-                self._size = self._told = rows, cols
+                self._size.begin(process, recording, rows, cols)
+                assert polled.input is not None
+                assert wakeup is not None
+                self._input.begin(polled.input, wakeup)
                 self._set_state(State.READY)
                 # In the same breath: the reader has not begun yet, and this client misses nothing.
                 client = self._add_client(options, reattached=False)
                 if size_known:
-                    self._sizes[client] = rows, cols
+                    self._size.note(client, rows, cols)
                 return client
             # A thread has died before there was a process that it could have ended.
             self._error = StartError("internal error")
@@ -287,38 +249,9 @@ class Session:
         if options is not None and not read_only:
             self._timeout = max(self._timeout, options.session_timeout)
         client = Client(self, self._pid, reattached, read_only)
-        if not self._clients:
-            self._filter = None
-        else:
-            if self._filter is None and self._recording is not None:
-                self._filter = QueryFilter(self._recording.snapshot())
-                self._held_back = len(self._filter.held)
-            client.raw = False
-        self._clients[client] = None
+        self._audience.add(client, self._recording)
         self._active = time.time()
         return client
-
-    def _choose_asked(self) -> None:
-        """Let the one who typed last, or else came first, have all of the output.
-
-        Between sequences, lest anybody get one half of a query; or when the one who had the first
-        half has left, and somebody else gets it before the second. Requires holding the lock.
-        """
-        assert self._lock.locked()
-        able = [client for client in self._clients if not client.read_only]
-        if self._held_back and any(client.raw for client in able):
-            return
-        held = self._filter.held if self._filter is not None and self._held_back else b""
-        if len(self._clients) < 2:
-            self._filter = None
-        asked = max(able, key=lambda client: client.typed, default=None)
-        for client in self._clients:
-            raw = self._filter is None or client is asked
-            if held and client.raw:
-                raw = True  # one who watches, and has had it
-            elif held and raw and self._recording is not None:
-                client.put(held, self._recording.alt_generation)
-            client.raw = raw
 
     def _set_state(self, state: State) -> None:
         """Move forward; requires holding the lock."""
@@ -327,10 +260,9 @@ class Session:
             self._state = state
             if state is State.DONE:
                 self._wakeup = None
+                self._size.end()
+                self._input.end()
             self._changed.notify_all()
-            self._input_changed.notify_all()
-
-    # The size
 
     def resize(self, rows: int, cols: int) -> bool:
         """Give the terminal a new size, in rows and columns; 0 by 0 leaves it.
@@ -340,84 +272,14 @@ class Session:
         """
         Resize(rows, cols)  # raises what is wrong with them
         with self._lock:
-            changed = self._set_size(rows, cols)
-        self._tell_size()
+            changed = self._size.set(rows, cols)
+        self._size.tell()
         return changed
 
-    def _set_client_size(self, client: Client, rows: int, cols: int) -> bool:
-        """Set the size that a client asks for; requires holding the lock."""
-        assert self._lock.locked()
-        if client.attached and (rows or cols):
-            self._sizes.pop(client, None)
-            self._sizes[client] = rows, cols
-        return self._set_size(rows, cols)
-
-    def _drop_client_size(self, client: Client) -> None:
-        """Go back to the latest size of those who stay; requires holding the lock."""
-        assert self._lock.locked()
-        latest = next(reversed(self._sizes), None) is client
-        self._sizes.pop(client, None)
-        if latest and self._sizes:
-            self._set_size(*self._sizes[next(reversed(self._sizes))])
-
-    def _set_size(self, rows: int, cols: int) -> bool:
-        """Set the size, and return whether it is another; requires holding the lock.
-
-        The command is yet to be told.
-        """
-        assert self._lock.locked()
-        if (rows, cols) in ((0, 0), self._size) or self._recording is None:
-            return False
-        self._size = rows, cols
-        self._recording.resize(rows, cols)
-        return True
-
-    def _tell_size(self) -> None:
-        """Tell the command its size, if it has changed.
-
-        A server further on may be slow to take it. So one thread tells, until the last size is
-        told; whoever comes with another meanwhile leaves it to that thread, and goes on.
-        """
-        with self._lock:
-            if self._telling:
-                return
-            self._telling = True
-        try:
-            while process := self._to_be_told():
-                process.resize(*self._told)
-        except BaseException:
-            with self._lock:
-                self._telling = False
-            raise
-
-    def _to_be_told(self) -> Process | None:
-        """Return the command, if it is to be told ``_told``; else say that nobody tells it."""
-        with self._lock:
-            rows, cols = self._size
-            size = max(1, rows - (self._repainted_at is not None)), cols
-            if self._process is None or size == self._told:
-                self._telling = False
-                return None
-            self._told = size
-            return self._process
-
     def _repaint(self) -> None:
-        """Make a full-screen program paint its screen anew, by a size that is not quite right.
-
-        Blocks for nothing but telling it: the session's thread tells the right one, a moment later.
-        """
-        with self._lock:
-            if self._repainted_at is not None:
-                return  # it is about to, and all that it paints comes after now
-            self._repainted_at = time.monotonic() + _REPAINT_PAUSE
-        self._tell_size()
+        """Make a full-screen program paint its screen anew; the right size comes a moment later."""
+        self._size.repaint()
         self._wake()
-
-    def _end_repaint(self) -> None:
-        with self._lock:
-            self._repainted_at = None
-        # Whatever the size is by now: another client may have changed it meanwhile.
-        self._tell_size()
 
     # Output
 
@@ -459,7 +321,7 @@ class Session:
                 poller.woken = True
             if input.waits and poller.is_ready(input.fileno()):
                 input.write()
-            self._input_moved(input)
+            self._input.moved(input, self._audience)
             if not self._ended and poller.is_ready(polled.end.fileno()):
                 self._look_at_end(polled)
             # The terminal may be held open by a job that was left in the background. Without its
@@ -509,147 +371,17 @@ class Session:
                 self._error = ExitError(status.exit_code, status.error, status.signal)
         with self._lock:  # so that nobody writes, or begins to
             self._ended = True
-            self._input_changed.notify_all()
+            self._input.refuse()
         polled.process.finish()
 
     def _distribute(self, recording: Recording, data: bytes) -> None:
-        question = self._question + data
-        self._question = unfinished(question)
-        while not self._distribute_once(recording, data, question):
-            pass
-
-    def _distribute_once(self, recording: Recording, data: bytes, question: bytes) -> bool:
-        """Return whether it was done, and not in vain: somebody may just have come or left.
-
-        Args:
-            recording: What is fed.
-            data: The output.
-            question: The same, with what may have become a question by it.
-        """
-        with self._lock:
-            if self._filter is not None:
-                self._choose_asked()
-            query_filter = self._filter
-        # Without the lock: there is output that makes it slow.
-        filtered = data if query_filter is None else query_filter.feed(data)
-        with self._lock:
-            if self._filter is not query_filter:
-                return False  # there is none any more, or a new one, which has seen nothing of this
-            self._held_back = 0 if self._filter is None else len(self._filter.held)
-            recording.feed(data)
-            self._active = time.time()
-            asked = False
-            for client in self._clients:
-                live = client.put(data if client.raw else filtered, recording.alt_generation)
-                asked = asked or (live and client.raw and not client.read_only)
-            if asked or not asks(question) or not self._answers():
-                return True
-            snapshot = recording.snapshot()
-        # No terminal that may answer will see these bytes: a redraw, which is all that is sent
-        # later, has no questions in it. And the program may wait for the answer.
-        answers = replies(snapshot, question)
-        with self._lock:
-            input = None if self._polled is None else self._polled.input
-            if answers and input is not None and self._answers():
-                self._put_input(input, answers)
-        return True
-
-    def _answers(self) -> bool:
-        """Return whether the command takes an answer of ours; requires holding the lock."""
-        assert self._lock.locked()
-        input = None if self._polled is None else self._polled.input
-        if input is None or input.size >= _REPLIES_LIMIT:
-            return False
-        return not self._deaf and not self._ended
-
-    # Input
-
-    def _write(self, client: Client, data: bytes | None) -> None:
-        """Write input of a client, ``None`` for the end of the file; block while much waits.
-
-        What the command does not take at once is queued: a write that blocked could not be called
-        off when its client leaves.
-        """
-        if client.read_only:
-            return
-        with self._lock:
-            while not self._offer(client, data):
-                self._input_changed.wait(_INPUT_RETRY)
-
-    def _write_now(self, client: Client, data: Buffer | None) -> int:
-        """Take input of a client, or its end, if not too much waits; return how much, perhaps none.
-
-        What came together stays together. Who is refused is woken when there is room.
-        """
-        size = 1 if data is None else len(data)
-        if client.read_only:
-            return size
-        with self._lock:
-            if self._offer(client, data):
-                return size
-            client.held_up = True
-            return 0
-
-    def _offer(self, client: Client, data: Buffer | None) -> bool:
-        """Take a client's input, unless too much waits; requires holding the lock."""
-        assert self._lock.locked()
-        self._check_takes_input(client)
-        input = None if self._polled is None else self._polled.input
-        if input is None or input.size >= _INPUT_LIMIT:
-            return False
         self._active = time.time()
-        self._typed += 1
-        client.typed = self._typed
-        return self._put_input(input, data)
-
-    def _check_takes_input(self, client: Client) -> None:
-        """Raise what says why not; requires holding the lock."""
-        assert self._lock.locked()
-        if not client.attached:
-            raise has_left()
-        if self._deaf or self._ended or self._state is State.DONE:
-            raise BrokenPipeError(errno.EPIPE, "the command has ended")
-
-    def _put_input(self, input: PolledInput, data: Buffer | None) -> bool:
-        """Write input, and queue what is not taken now; requires holding the lock.
-
-        Returns:
-            False if that takes a thread, as on a server further on, and no more can be had.
-        """
-        assert self._lock.locked()
-        try:
-            if data is None:
-                input.put_end_of_file()
-            else:
-                input.put(data)
-        except RuntimeError:  # to the kernel threads are processes, of which it has enough
-            return False
-        if input.waits:
-            self._wake()
-        if input.broken:
-            self._deafen()
-        return True
-
-    def _input_moved(self, input: PolledInput) -> None:
-        """Tell who waits to write that some of the input has been written, if so."""
-        if input.failed:
-            raise WsepError("the thread that writes input has died")
-        if not input.given() and not input.broken:
-            return
-        with self._lock:
-            if input.broken:
-                self._deafen()
-            self._input_changed.notify_all()
-            for client in self._clients:
-                if client.held_up:
-                    client.held_up = False
-                    client.notify()
-
-    def _deafen(self) -> None:
-        """Let nobody write, or wait for it; requires holding the lock."""
-        assert self._lock.locked()
-        self._deaf = True
-        self._input_changed.notify_all()
+        unanswered = self._audience.feed(recording, data)
+        if unanswered is not None:
+            # No terminal that may answer will see these bytes: a redraw, which is all that is sent
+            # later, has no questions in it. And the program may wait for the answer.
+            snapshot, question = unanswered
+            self._input.answer(lambda: replies(snapshot, question))
 
     # The end
 
@@ -657,7 +389,7 @@ class Session:
         """End the command, because the thread has died of a bug. It never is a success then."""
         with self._lock:
             self._failure = self._failure or error
-            self._deafen()
+            self._input.refuse()
             process, polled = self._process, self._polled
         try:
             if process is not None:
@@ -675,7 +407,7 @@ class Session:
             self._log_end()
         finally:
             with self._lock:
-                for client in self._clients:
+                for client in self._audience:
                     client.end(self._recording)
                 self._process = self._recording = self._polled = None
                 self._set_state(State.DONE)
@@ -698,23 +430,24 @@ class Session:
     def _look_at_clock(self, process: Process) -> float:
         """Do what it is time for; return for how many seconds there is nothing to be done."""
         now = time.monotonic()
-        if self._repainted_at is not None and now >= self._repainted_at:
-            self._end_repaint()
+        repainted_at = self._size.repainted_at
+        if repainted_at is not None and now >= repainted_at:
+            self._size.end_repaint()
         self._expire(process)
         with self._lock:
-            if self._clients or self._state is not State.READY:
+            if self._audience or self._state is not State.READY:
                 left = self._timeout  # nothing can be overdue: a client may yet leave
             else:
                 left = self._unattended_since + self._timeout - now
-            if self._repainted_at is not None:
-                left = min(left, self._repainted_at - now)
+            if self._size.repainted_at is not None:
+                left = min(left, self._size.repainted_at - now)
         return max(0.0, min(left, _LONGEST_WAIT))
 
     def _expire(self, process: Process) -> None:
         """End the command if nobody has been there for too long."""
         with self._lock:
             overdue = time.monotonic() - self._unattended_since >= self._timeout
-            if self._clients or not overdue or self._state is not State.READY:
+            if self._audience or not overdue or self._state is not State.READY:
                 return
             self._set_state(State.CLOSING)
             self._reason = f"no client for {self._timeout:g} seconds"
@@ -765,16 +498,16 @@ class Session:
     def info(self) -> SessionInfo:
         """Return what the session is at this moment. Waits for nothing."""
         # Without the lock, which is held while output is recorded: each of these is one read.
-        rows, cols = self._size
+        rows, cols = self._size.current
         return SessionInfo(
             id=self.command.id,
             pid=self._pid,
             command=self._listed,
             rows=rows,
             cols=cols,
-            clients=len(self._clients),
+            clients=len(self._audience),
             created=self._created,
-            last_activity=self._active,
+            last_activity=max(self._active, self._input.active),
         )
 
 
