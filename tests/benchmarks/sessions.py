@@ -24,7 +24,7 @@ from session_clients import Client, attach_message
 from session_clients import session as session_command
 
 from wsep_sync import LocalExecer, connect
-from wsep_sync.jobs import session as session_module
+from wsep_sync.jobs import client as client_module
 from wsep_sync.jobs.session import Session
 
 STARTS = 100
@@ -88,7 +88,7 @@ def stalled_or_not(url: str) -> tuple[tuple[float, float], tuple[float, float]]:
 
 def main() -> None:
     for engine, redraw in ENGINES.items():
-        session_module.redraw = redraw  # type: ignore[attr-defined]
+        client_module.redraw = redraw  # type: ignore[attr-defined]
         start_alone()
         alone = statistics.median(start_alone() for _ in range(STARTS))
         with server_process(engine) as (pid, url):
