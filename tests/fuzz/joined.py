@@ -4,6 +4,9 @@ A `Joined` has the two dialogues, a command, and of a server's loop and a client
 do, as they decide nothing. Each of its methods is something that may happen next; one that cannot
 happen now does nothing. So any sequence of calls is a schedule, and what has to hold of every one
 is looked at on the way. After `run_on` both sides have to be at an end.
+
+It is long, and yet one thing: what holds is said of both sides at once (what one has sent against
+what the other was given, read or told), so that each of them needs all that is kept here.
 """
 
 from __future__ import annotations
