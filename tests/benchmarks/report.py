@@ -1,4 +1,4 @@
-"""What a run says: a table, a section in Markdown, a chart. All come of the JSON file's content."""
+"""What a run says: a table, sections in Markdown, a chart. All come of the JSON file's content."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ __all__ = [
 ]
 
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+
+# By what a user decides, and the README shows: of which row which figure, and who of us, as the
+# table calls them.
+_SHORT = {
+    ("input", "rate"): ("", "[speed]"),
+    ("output", "rate"): ("",),
+    ("crowd", "rate"): ("",),
+    ("terminal", "rate"): ("",),
+    ("echo", "median"): ("",),
+    ("busy-echo", "median"): ("",),
+    ("held", "memory"): ("connected", "sessions, left"),
+    ("command", "exit"): ("",),
+    ("command-line", "exit"): ("",),
+}
 
 # When the distance of the quartiles is more than this part of the median, a figure is not worth
 # much; of the limit it means that it is the machine's doing.
@@ -157,14 +171,20 @@ def _target(line: Mapping[str, Any], figure: Mapping[str, Any]) -> str:
 # Markdown
 
 
-def markdown(run: Mapping[str, Any], picture: str = "") -> str:
-    """Return the section of the README.
+def markdown(run: Mapping[str, Any], *, short: bool = False, picture: str = "") -> str:
+    """Return a section: about the run, its table, and what was wrong with it.
 
     Args:
         run: What is in the JSON file.
-        picture: Path of the chart, as seen from the README.
+        short: Only with what the README shows.
+        picture: Path of the chart, as seen from the file that the section is for.
     """
-    figures = [(row, figure) for row in run["rows"] for figure in row["figures"]]
+    figures = [
+        (row, figure)
+        for row in run["rows"]
+        for figure in row["figures"]
+        if not short or (row["key"], figure["name"]) in _SHORT
+    ]
     others = list(
         dict.fromkeys(
             line["name"]
@@ -178,10 +198,10 @@ def markdown(run: Mapping[str, Any], picture: str = "") -> str:
     for row, figure in figures:
         named = {line["name"]: line for line in _present(figure)}
         limit = next((line for line in named.values() if line["role"] == LIMIT), None)
-        ours = [line for line in named.values() if line["role"] == OURS]
-        for i, line in enumerate(ours):
+        ours = {_variant(line): line for line in named.values() if line["role"] == OURS}
+        wanted = _SHORT[row["key"], figure["name"]] if short else tuple(ours)
+        for i, (name, line) in enumerate((n, ours[n]) for n in wanted if n in ours):
             title = row["title"] + (f": {figure['title']}" if figure["title"] else "")
-            name = line["name"].removeprefix("wsep_sync").strip(", ")
             cells = [f"{title} ({name})" if name else title]
             cells.append(_value(limit, figure, f" ({limit['name']})") if limit else "")
             cells += [_value(line, figure), _compared(line, figure)[1], _target(line, figure)]
@@ -217,6 +237,12 @@ def _about(run: Mapping[str, Any]) -> str:
         "turns with the limit, which is the same job with nothing around it; comparisons are "
         "medians, too, each with the limit's value of the same turn."
     )
+
+
+def _variant(line: Mapping[str, Any]) -> str:
+    """Return how the table calls one of ours: by what makes it another than the plain one."""
+    name: str = line["name"]
+    return name.removeprefix("wsep_sync").strip(", ")
 
 
 def _value(line: Mapping[str, Any], figure: Mapping[str, Any], more: str = "") -> str:

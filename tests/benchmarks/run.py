@@ -29,6 +29,9 @@ from bench import LONG, SHORT, Bench
 from harness import Broken, measure
 from processes import variants
 
+# What the tables stand in: the short one, with the chart, and the whole one.
+DOCUMENTS = (SHORT_TABLE, WHOLE_TABLE) = ("README.md", "docs/benchmarks.md")
+
 ROWS = {row.key: row for row in (*transfers.ROWS, *terminals.ROWS, *starts.ROWS)}
 
 
@@ -44,19 +47,21 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="write all that was measured")
     parser.add_argument("--from", dest="saved", metavar="FILE", help="measure nothing: take this")
     parser.add_argument("--chart", metavar="FILE", help="draw a picture (needs the extra bench)")
-    parser.add_argument("--markdown", action="store_true", help="print the README's section")
-    parser.add_argument("--readme", metavar="FILE", help="put the section in there")
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    parser.add_argument(
+        "--write", metavar="DIRECTORY", help=f"put it into {' and '.join(DOCUMENTS)} in there"
+    )
     arguments = parser.parse_args()
     if arguments.chart:
         try:
             import matplotlib  # noqa: F401 - now, and not after minutes
         except ImportError:
             parser.error("--chart needs matplotlib, which the extra bench installs")
-    if arguments.readme:
+    for document in DOCUMENTS if arguments.write else ():
         try:
-            report.replace_section(Path(arguments.readme).read_text(), "")
+            report.replace_section(Path(arguments.write, document).read_text(), "")
         except (OSError, ValueError) as error:
-            parser.error(f"{arguments.readme}: {error}")
+            parser.error(f"{document}: {error}")
     return arguments
 
 
@@ -89,6 +94,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def write(document: Path, section: str) -> None:
+    document.write_text(report.replace_section(document.read_text(), section))
+
+
 def main() -> int:
     # So that what runs is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -108,15 +117,14 @@ def main() -> int:
         Path(arguments.json).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if arguments.chart:
         report.chart(result, arguments.chart)
-    picture = ""
-    if arguments.chart and arguments.readme:
-        picture = os.path.relpath(arguments.chart, Path(arguments.readme).parent)
     if arguments.markdown:
-        print(report.markdown(result, picture), end="")
-    if arguments.readme:
-        readme = Path(arguments.readme)
-        section = report.markdown(result, picture)
-        readme.write_text(report.replace_section(readme.read_text(), section))
+        print(report.markdown(result), end="")
+    if arguments.write:
+        picture = os.path.relpath(arguments.chart, arguments.write) if arguments.chart else ""
+        write(
+            Path(arguments.write, SHORT_TABLE), report.markdown(result, short=True, picture=picture)
+        )
+        write(Path(arguments.write, WHOLE_TABLE), report.markdown(result))
     return 0
 
 

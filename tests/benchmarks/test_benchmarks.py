@@ -119,30 +119,51 @@ def test_a_wrong_result_is_a_failure(tmp_path: Path) -> None:
     assert "status 3" in done.stderr
 
 
-def test_the_section_of_a_readme(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- benchmark -->\nstale\n<!-- /benchmark -->\nafter\n")
+def documents(directory: Path, text: str) -> tuple[Path, Path]:
+    readme, whole = directory / "README.md", directory / "docs" / "benchmarks.md"
+    whole.parent.mkdir()
+    for file in (readme, whole):
+        file.write_text(text)
+    return readme, whole
+
+
+def test_the_sections_of_the_documents(tmp_path: Path) -> None:
+    files = documents(tmp_path, "before\n<!-- benchmark -->\nstale\n<!-- /benchmark -->\nafter\n")
     saved = tmp_path / "result.json"
-    measured(tmp_path, "--only", "import", "--readme", str(readme))
-    written = readme.read_text()
-    assert written.startswith("before\n<!-- benchmark -->\n\nMeasured on ")
-    assert written.endswith("\n\n<!-- /benchmark -->\nafter\n")
-    assert f"Python {sys.version.split()[0]}" in written
-    assert "\n| import wsep_sync | " in written
-    assert "stale" not in written
-    for private in (socket.gethostname(), str(tmp_path), os.getcwd(), sys.prefix):
-        assert private not in written
+    measured(tmp_path, "--only", "command-line", "--write", str(tmp_path))
+    texts = [file.read_text() for file in files]
+    for written in texts:
+        assert written.startswith("before\n<!-- benchmark -->\n\nMeasured on ")
+        assert written.endswith("\n\n<!-- /benchmark -->\nafter\n")
+        assert f"Python {sys.version.split()[0]}" in written
+        assert "\n| wsep-sync notty -- true | " in written
+        assert "stale" not in written
+        for private in (socket.gethostname(), str(tmp_path), os.getcwd(), sys.prefix):
+            assert private not in written
     # Again, from what was saved.
-    done = bench("--from", str(saved), "--readme", str(readme), "--markdown")
+    done = bench("--from", str(saved), "--write", str(tmp_path), "--markdown")
     assert done.returncode == 0, done.stderr
-    assert readme.read_text() == written
-    assert done.stdout in written
+    assert [file.read_text() for file in files] == texts
+    assert done.stdout in texts[1]
 
 
-def test_a_readme_without_a_place_for_it(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("nothing\n")
-    done = bench("--short", "--readme", str(readme))
+def test_the_readme_has_but_what_a_user_decides_by(tmp_path: Path) -> None:
+    files = documents(tmp_path, "<!-- benchmark -->\n<!-- /benchmark -->\n")
+    measured(tmp_path, "--only", "server-output", "--only", "echo", "--write", str(tmp_path))
+    short, whole = (
+        re.findall(r"^\| (.*?) *\|", file.read_text(), re.MULTILINE)[2:] for file in files
+    )
+    assert short == ["A key's echo: median"]
+    assert {*short, "A key's echo: 99 of 100 within"} < set(whole)
+    assert any(title.startswith("Output, the server alone") for title in whole)
+
+
+@pytest.mark.parametrize("without", ["README.md", "docs/benchmarks.md"])
+def test_a_document_without_a_place_for_it(without: str, tmp_path: Path) -> None:
+    documents(tmp_path, "<!-- benchmark -->\n<!-- /benchmark -->\n")
+    document = tmp_path / without
+    document.write_text("nothing\n")
+    done = bench("--short", "--write", str(tmp_path))
     assert done.returncode == 2
-    assert "<!-- benchmark -->" in done.stderr
-    assert readme.read_text() == "nothing\n"
+    assert f"{without}: there must be one <!-- benchmark -->" in done.stderr
+    assert document.read_text() == "nothing\n"
