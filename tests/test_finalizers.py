@@ -39,6 +39,7 @@ PACKAGE = Path(wsep_sync.__file__).parent
 FINALIZERS = {
     "faces/expect.py:spawn.__del__": "warns; leaves the rest to a thread",
     "execers/local/process.py:ExitWatch.__del__": "closes a descriptor",
+    "execers/remote/receiver.py:Receiver.__del__": "lets a thread end, by a queue for that",
     "execers/local/pty.py:LocalTerminal.__del__": "closes descriptors",
     "faces/popen.py:Popen.__del__": "warns",
     "streams/files.py:RawFile.__del__": "closes a descriptor, or leaves the rest to a thread",

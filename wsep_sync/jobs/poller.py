@@ -16,48 +16,47 @@ class Poller:
     poll(2) tells of an end even where nothing is asked for: so what is not wanted in a turn is not
     polled at all.
 
+    Args:
+        wakeup: To be waited for in every turn.
+
     Attributes:
         woken: The wakeup was set. To be set by a loop that has a reason of its own to look.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wakeup: Wakeup) -> None:
         self._poll = select.poll() if hasattr(select, "poll") else None  # not on Windows
         self._polled: dict[int, int] = {}
-        self._wanted: dict[int, int] = {}
-        self._wakeup: Wakeup | None = None
+        self._wakeup = wakeup
+        self._woken_by = wakeup.fileno()
         self._ready: dict[int, int] = {}
         self.woken = False
 
-    def begin(self, wakeup: Wakeup) -> None:
-        """Begin a turn, in which this wakeup is waited for."""
-        self._wakeup = wakeup
-        self._wanted = {wakeup.fileno(): READ}
-
-    def want(self, descriptor: int, events: int) -> None:
-        """Wait for this descriptor, too, if it is one."""
-        if descriptor >= 0 and events:
-            self._wanted[descriptor] = events
-
-    def done(self) -> None:
-        """All that is to be waited for has been said."""
-        polled, wanted = self._polled, self._wanted
-        if polled == wanted or self._poll is None:
-            return
-        for descriptor in polled:
-            if descriptor not in wanted:
-                self._poll.unregister(descriptor)
-        for descriptor, events in wanted.items():
-            if polled.get(descriptor) != events:
-                self._poll.register(descriptor, events)
+    def _register(self, wanted: dict[int, int]) -> None:
+        if self._poll is not None:
+            for descriptor in self._polled:
+                if descriptor not in wanted:
+                    self._poll.unregister(descriptor)
+            for descriptor, events in wanted.items():
+                if self._polled.get(descriptor) != events:
+                    self._poll.register(descriptor, events)
         self._polled = wanted
 
-    def wait(self, timeout: float) -> None:
-        """Block for at most ``timeout`` seconds; see what is ready, and clear the wakeup."""
+    def wait(self, wanted: dict[int, int], timeout: float) -> None:
+        """Block for at most ``timeout`` seconds; see what is ready, and clear the wakeup.
+
+        Args:
+            wanted: The descriptors to wait for besides, and the events of each; it is kept. What is
+                below 0 is none.
+            timeout: Seconds.
+        """
+        wanted[self._woken_by] = READ
+        wanted.pop(-1, None)
+        if wanted != self._polled:
+            self._register(wanted)
         if self._poll is not None:
             # Rounded up, lest a loop spin through the last millisecond.
             self._ready = dict(self._poll.poll(math.ceil(timeout * 1000)))
         else:
-            wanted = self._wanted
             readable, writable, _ = select.select(
                 [d for d, events in wanted.items() if events & READ],
                 [d for d, events in wanted.items() if events & WRITE],
@@ -65,8 +64,7 @@ class Poller:
                 timeout,
             )
             self._ready = dict.fromkeys([*readable, *writable], 0)
-        assert self._wakeup is not None
-        self.woken = self._wakeup.fileno() in self._ready
+        self.woken = self._woken_by in self._ready
         if self.woken:
             self._wakeup.clear()
 

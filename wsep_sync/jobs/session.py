@@ -300,23 +300,20 @@ class Session:
 
     def _serve(self, polled: PolledProcess, recording: Recording) -> None:
         """Wait for everything at once, and do what it gives cause for, until all has ended."""
-        poller = Poller()
         output, input, wakeup = polled.outputs["stdout"], polled.input, self._wakeup
         assert input is not None
         assert wakeup is not None
+        poller = Poller(wakeup)
         # What comes through a server further on is bounded there, and the end overtakes it.
         local = isinstance(output.raw, streams.DescriptorReader)
         late, goes_on, again = 0, True, True
         while goes_on or not self._ended:
-            poller.begin(wakeup)
-            if goes_on:
-                poller.want(output.fileno(), READ)
+            wanted = {output.fileno(): READ} if goes_on else {}
             if input.waits:
-                poller.want(input.fileno(), WRITE)
+                wanted[input.fileno()] = WRITE
             if not self._ended:
-                poller.want(polled.end.fileno(), READ)
-            poller.done()
-            poller.wait(0.0 if again else self._look_at_clock(polled.process))
+                wanted[polled.end.fileno()] = READ
+            poller.wait(wanted, 0.0 if again else self._look_at_clock(polled.process))
             if again:
                 poller.woken = True
             if input.waits and poller.is_ready(input.fileno()):

@@ -106,7 +106,7 @@ class Connection:
         self._process: Process | None = None
         self._polled: PolledProcess | None = None
         self._command: Command | None = None
-        self._poller = Poller()
+        self._poller = Poller(self._wakeup)
         self._ended = False  # the command has: nothing is left to be ended
         self._going_away = threading.Event()  # set by another thread
         self._flushed = True  # nothing waits to be sent
@@ -118,7 +118,8 @@ class Connection:
         self._late = 0  # bytes of a terminal's output since the command has ended
         # time.monotonic(), by which the client has to have said what to run, or closed.
         self._deadline: float | None = None
-        self._next_tick = time.monotonic() + TICK
+        self._now = time.monotonic()  # when this turn of the loop began
+        self._next_tick = self._now + TICK
         # For the log.
         self._began = 0.0  # time.monotonic()
         self._failure: ProtocolError | None = None
@@ -160,14 +161,14 @@ class Connection:
             if dialogue.failure is not None:
                 self._send_last()
                 return
-            self._register()
-            poller.wait(0.0 if again or transport.has_more() else self._timeout())
+            wanted = self._wanted()
+            poller.wait(wanted, 0.0 if again or transport.has_more() else self._timeout())
             poller.woken |= again
             if self._going_away.is_set():
                 dialogue.fail(server_ending())
                 self._send_last()
                 return
-            self._look_at_clock(poller.idle)
+            self._look_at_clock()
             if not self._flushed:
                 self._send(transport.flush_now)
                 poller.woken |= self._flushed  # an output may have waited for that
@@ -178,22 +179,20 @@ class Connection:
 
     def _timeout(self) -> float:
         """Return for how many seconds to wait at most."""
-        now = time.monotonic()
         until = self._next_tick
-        if self._deadline is not None:
-            until = min(until, self._deadline)
-        if self._busy:
-            until = min(until, now + _IDLE_AFTER)
-        return max(0.0, until - now)
+        if self._deadline is not None and self._deadline < until:
+            until = self._deadline
+        rest = max(0.0, until - self._now)
+        return min(rest, _IDLE_AFTER) if self._busy else rest
 
-    def _look_at_clock(self, idle: bool) -> None:
-        now = time.monotonic()
-        if self._deadline is not None and now >= self._deadline:
+    def _look_at_clock(self) -> None:
+        self._now = time.monotonic()
+        if self._deadline is not None and self._now >= self._deadline:
             self._too_late()
-        if self._busy and idle:
+        if self._busy and self._poller.idle:
             self._give_back()
-        if now >= self._next_tick:
-            self._next_tick = now + TICK
+        if self._now >= self._next_tick:
+            self._next_tick = self._now + TICK
             self._transport.tick()
 
     def _too_late(self) -> None:
@@ -203,21 +202,23 @@ class Connection:
         # It has been told the exit status, and had its time to close.
         raise TransportClosed(1000, "the client has not closed")
 
-    def _register(self) -> None:
-        """Have polled what there is to be waited for."""
-        transport, poller, process = self._transport, self._poller, self._polled
-        poller.begin(self._wakeup)
-        poller.want(transport.fileno(), transport.wanted() | (_END if self._is_full() else READ))
+    def _wanted(self) -> dict[int, int]:
+        """Return the descriptors there are to be waited for, and for what."""
+        transport, process = self._transport, self._polled
+        wanted = {}
+        if events := transport.wanted() | (_END if self._is_full() else READ):
+            wanted[transport.fileno()] = events
         if process is not None:
-            sends = self._flushed and not self._mute
-            for name, output in process.outputs.items():
-                if sends and self._dialogue.room(self._dialogue.outputs[name]):
-                    poller.want(output.fileno(), READ)
+            if self._flushed and not self._mute:
+                dialogue = self._dialogue
+                for name, output in process.outputs.items():
+                    if dialogue.room(dialogue.outputs[name]):
+                        wanted[output.fileno()] = READ
             if process.input is not None and process.input.waits:
-                poller.want(process.input.fileno(), WRITE)
+                wanted[process.input.fileno()] = WRITE
             if not self._ended:
-                poller.want(process.end.fileno(), READ)
-        poller.done()
+                wanted[process.end.fileno()] = READ
+        return wanted
 
     # The client
 
@@ -295,7 +296,6 @@ class Connection:
         self._process = process
         self._command = command
         self._began = time.monotonic()
-        self._log("attach" if process.reattached else "start")
         self._deadline = None
         # What has arrived before the pid names the additions.
         for _ in range(_MOST_AT_ONCE):
@@ -305,6 +305,7 @@ class Connection:
             self._dialogue.receive(data)
         self._dialogue.started(process.pid, command, process.features, process.reattached)
         self._send_messages()
+        self._log("attach" if process.reattached else "start")  # while the client is told
         try:
             self._polled = PolledProcess(
                 process,
@@ -326,16 +327,14 @@ class Connection:
                 self._dialogue.input_broken()
             if process.input.failed:
                 self._dialogue.fail(ProtocolError("internal error"))
-        if self._flushed:
-            for message in self._dialogue.messages():
-                self._send(self._transport.send_now, message)
+        if self._flushed and (messages := self._dialogue.messages()):
+            self._send(self._transport.send_now, *messages)
         if self._deadline is None and self._dialogue.state is ServerState.FINISHED:
             self._deadline = time.monotonic() + _CLOSE_WAIT
 
     def _send_last(self) -> None:
         """Hand over what is still to be told: it goes ahead of the close frame."""
-        for message in self._dialogue.messages():
-            self._send(self._transport.send_now, message)
+        self._send(self._transport.send_now, *self._dialogue.messages())
 
     def _send(self, send: Callable[..., bool], *what: Any) -> None:
         """Send what goes; note whether that was all."""
@@ -358,8 +357,6 @@ class Connection:
         again = False
         if input is not None and input.waits and poller.is_ready(input.fileno()):
             again = input.write() and input.fileno() < 0  # which no poll tells of
-        if not self._ended and poller.is_ready(process.end.fileno()):
-            self._look_at_end(process)
         for name, output in process.outputs.items():
             if not self._flushed or self._mute:
                 break
@@ -368,6 +365,10 @@ class Connection:
             if late or poller.is_ready(descriptor):
                 read = self._send_output(self._dialogue.outputs[name], output)
                 again |= read and (late or descriptor < 0)  # which no poll tells of
+        # Behind the outputs: where they have ended with the command, all is told at once.
+        if not self._ended and poller.is_ready(process.end.fileno()):
+            self._look_at_end(process)
+            again |= self._ended  # what a terminal still shows ends with what is there
         return again
 
     def _send_output(self, state: Output, output: PolledOutput) -> bool:
@@ -467,14 +468,9 @@ class Connection:
     def _write_last_input(self) -> None:
         input = None if self._polled is None else self._polled.input
         deadline = time.monotonic() + _LAST_INPUT_WAIT
-        poller = Poller()
         while input is not None and input.waits and (rest := deadline - time.monotonic()) > 0:
-            if input.write():
-                continue
-            poller.begin(self._wakeup)
-            poller.want(input.fileno(), WRITE)
-            poller.done()
-            poller.wait(rest)
+            if not input.write():
+                self._poller.wait({input.fileno(): WRITE}, rest)
 
     # For others
 

@@ -17,8 +17,6 @@ from ..errors import WsepError, copy_error, suppress_system
 from ..threads import start_thread
 from .wakeup import READ, a_while, wait_for
 
-if sys.platform == "linux":
-    pass
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 from .files import READ_BUFFER, RawFile, buffered_reader, read_all

@@ -58,6 +58,11 @@ class Handover:
             os.close(self._held.pop())
 
 
+# So many bytes are what a key is answered with: behind them, a terminal has no more for now. Where
+# much is waiting, it gives 4 KiB to a read.
+_LITTLE = 256
+
+
 class Descriptor(RawFile):
     """What reading and writing a pipe or a terminal have in common.
 
@@ -211,7 +216,7 @@ class DescriptorReader(Descriptor):
                     raise
                 return 0
             done += count
-            if not count or not self._terminal:
+            if count < _LITTLE or not self._terminal:
                 break  # of a terminal, more may be waiting
         return done
 

@@ -10,14 +10,11 @@ module's own buffers on top, so that ``read``, ``read1``, ``readline``, iteratio
 from __future__ import annotations
 
 import io
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ..dropped import later
 from ..errors import suppress_system
 
-if sys.platform == "linux":
-    pass
 if TYPE_CHECKING:
     from collections.abc import Callable
 

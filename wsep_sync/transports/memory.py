@@ -128,8 +128,8 @@ class MemoryTransport(Transport, PolledTransport):
     def has_more(self) -> bool:
         return bool(self._inbox) or self._receive_error is not None
 
-    def send_now(self, *parts: Buffer) -> bool:
-        self._unsent.append(b"".join(parts))
+    def send_now(self, *messages: Buffer) -> bool:
+        self._unsent += map(bytes, messages)
         return self.flush_now()
 
     def stream_now(self, header: bytes, data: memoryview) -> bool:

@@ -63,8 +63,8 @@ class PolledTransport(ABC):
         """Whether :meth:`receive_now` may have something without the descriptor being readable."""
 
     @abstractmethod
-    def send_now(self, *parts: Buffer) -> bool:
-        """Send one message as far as it goes; keep the rest, which must not change meanwhile.
+    def send_now(self, *messages: Buffer) -> bool:
+        """Send these as far as they go; keep the rest, which must not change meanwhile.
 
         Returns:
             Whether all of it has gone. If not, :meth:`flush_now` goes on with it.
@@ -200,8 +200,10 @@ class _Threaded(PolledTransport):
             start_thread(self._send_all, name="wsep-transport-out", died=self._died)
         return False
 
-    def send_now(self, *parts: Buffer) -> bool:
-        return self._queue(functools.partial(self._transport.send, *parts))
+    def send_now(self, *messages: Buffer) -> bool:
+        for message in messages:
+            self._queue(functools.partial(self._transport.send, message))
+        return self.flush_now()
 
     def stream_now(self, header: bytes, data: memoryview) -> bool:
         return self._queue(functools.partial(self._transport.send_stream, header, data))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import select
 import socket
@@ -576,10 +577,11 @@ class SocketTransport(Transport, PolledTransport):
     def has_more(self) -> bool:
         return self._more
 
-    def send_now(self, *parts: Buffer) -> bool:
+    def send_now(self, *messages: Buffer) -> bool:
         if self._close_sent or self._ended is not None:
             raise self._closed_error()
-        return self._stream.send_now(*self._message_frame(parts))
+        frames = [self._message_frame((message,)) for message in messages]
+        return self._stream.send_now(*itertools.chain.from_iterable(frames))
 
     def stream_now(self, header: bytes, data: memoryview) -> bool:
         if self._close_sent or self._ended is not None:

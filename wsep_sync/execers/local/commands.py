@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 from ...protocol.command import Command
-
-if sys.platform != "win32":
-    pass
 
 __all__ = [
     "LoginCommand",

@@ -11,10 +11,8 @@ from collections.abc import Collection
 from ...errors import StartError, start_error
 from ...process import Execer, Process
 from ...protocol.command import Command, variables
-
-if sys.platform != "win32":
-    pass
 from .process import LocalProcess
+from .spawn import is_launched
 
 __all__ = [
     "LocalExecer",
@@ -106,7 +104,11 @@ class LocalExecer(Execer):
                 raise StartError(f"set priority {self._priority}: {error.strerror}") from error
         return started
 
-    def _environment(self, command: Command) -> dict[str, str]:
+    def _environment(self, command: Command) -> dict[str, str] | None:
+        """Return the command's environment; ``None`` is ours as it is, which costs nothing."""
+        plain = self._pass_env is None and not command.env and not command.tty
+        if plain and not is_launched(command) and _TOKEN not in os.environ:
+            return None
         environment = {
             name: value
             for name, value in os.environ.items()

@@ -41,7 +41,7 @@ class LocalProcess(Awaited):
 
     features = frozenset((FEATURE_SIGNAL, FEATURE_CLOSE_OUTPUT, FEATURE_DISCARD))
 
-    def __init__(self, command: Command, environment: dict[str, str]) -> None:
+    def __init__(self, command: Command, environment: dict[str, str] | None) -> None:
         # Guards _status and _watch, and keeps the pid from being reaped between a look at _status
         # and a signal: a pid that was reaped may be somebody else's.
         self._lock = threading.Lock()
@@ -57,6 +57,7 @@ class LocalProcess(Awaited):
             self._stop = Wakeup()
             self._output_stops = [Wakeup() for _ in range(1 if command.tty else 2)]
             if command.tty:
+                assert environment is not None
                 self._start_on_terminal(command, environment, undo)
             else:
                 self._start_on_pipes(command, environment, undo)
@@ -64,7 +65,7 @@ class LocalProcess(Awaited):
         self.pid = self._child.pid
 
     def _start_on_pipes(
-        self, command: Command, environment: dict[str, str], undo: contextlib.ExitStack
+        self, command: Command, environment: dict[str, str] | None, undo: contextlib.ExitStack
     ) -> None:
         with contextlib.ExitStack() as childs:
 
@@ -92,6 +93,7 @@ class LocalProcess(Awaited):
                     stdio.append(writer.fileno())
                     pipes.append(writer.fileno())
             if is_launched(command):
+                assert environment is not None
                 if command.uid:
                     # As a terminal is the user's own: to open /dev/stdout, say, is to open the
                     # pipe anew. But /dev/null is everybody's.

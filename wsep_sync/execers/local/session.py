@@ -5,13 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal as signals
-import sys
 from dataclasses import dataclass
 
 from ...errors import suppress_system
-
-if sys.platform != "win32":
-    pass
 
 __all__ = [
     "ProcessSession",

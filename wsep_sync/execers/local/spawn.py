@@ -13,9 +13,6 @@ from ... import streams
 from ...errors import StartError, suppress_system
 from ...protocol.command import Command, nameless
 from . import launch as local_launch
-
-if sys.platform != "win32":
-    pass
 from .commands import LoginCommand
 
 __all__ = [
@@ -40,7 +37,7 @@ def spawn(
     argv: list[str],
     stdio: Sequence[int],
     command: Command,
-    environment: dict[str, str],
+    environment: dict[str, str] | None,
     leader: bool,
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(

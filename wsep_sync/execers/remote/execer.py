@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     import websocket
 from .process import RemoteProcess
+from .receiver import Receiver
 
 __all__ = [
     "CONNECT_TIMEOUT",
@@ -254,12 +255,14 @@ class RemoteExecer(Execer):
         try:
             transport.send(message(transport.peer_features, window).encode())
             transport.set_deadline(self._timeout)
+            receiver = Receiver()
             dialogue = ClientDialogue()
             while dialogue.state is ClientState.ASKED:
                 dialogue.receive(transport.receive())
             transport.set_deadline(None)
             limit = self._output_limit
-            return RemoteProcess(transport, command, dialogue, limit, window is not None)
+            told = window is not None
+            return RemoteProcess(transport, command, dialogue, limit, told, receiver)
         except TransportClosed as closed:
             transport.close()
             if closed.code == 1011 and closed.reason == NO_SESSION:

@@ -10,10 +10,8 @@ import signal as signals
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
 
 from ... import process, streams
-from ...dropped import Hold
 from ...errors import (
     ExitError,
     ExitMissing,
@@ -37,12 +35,9 @@ from ...protocol.messages import (
     Stdout,
     Taken,
 )
-from ...threads import start_thread
 from ...transports.base import CLOSE_TIMEOUT, Transport
-
-if TYPE_CHECKING:
-    pass
 from .input import RemoteInput
+from .receiver import Receiver
 
 __all__ = [
     "RemoteProcess",
@@ -89,7 +84,8 @@ class RemoteProcess(Awaited):
         command: Command,
         dialogue: ClientDialogue,
         output_limit: int,
-        told_window: bool = False,
+        told_window: bool,
+        receiver: Receiver,
     ) -> None:
         self.pid = dialogue.pid.pid
         self.reattached = dialogue.pid.reattached
@@ -125,25 +121,13 @@ class RemoteProcess(Awaited):
             # the window.
             with contextlib.suppress(TransportClosed):  # as the receiver is about to see
                 transport.send(Taken(window=output_limit).encode())
-        self._hold = Hold()  # for its files, until nothing more will come
         # Receives until the exit status or the end of the connection, which close() brings about.
-        # A daemon, so that a script that forgot a process can end.
-        try:
-            self._receiver = start_thread(
-                self._receive, name=f"wsep-receive-{self.pid}", died=self._receiver_died
-            )
-        except BaseException:
-            self._hold.release()
-            raise
+        self._receiver = receiver.thread
+        self._receiver.name = f"wsep-receive-{self.pid}"
+        receiver.begin(self._receive, self._receiver_died)
         _processes.add(self)
 
     def _receive(self) -> None:
-        try:
-            self._receive_all()
-        finally:
-            self._hold.release()
-
-    def _receive_all(self) -> None:
         code, reason = 1000, "normal closure"
         lost = None
         try:
@@ -157,7 +141,6 @@ class RemoteProcess(Awaited):
         self._transport.close(code, reason)
 
     def _receiver_died(self, error: Exception) -> None:
-        self._hold.release()
         self._tell_end(f"internal error: {type(error).__name__}")
         self._transport.abort()
         self._transport.close()
