@@ -8,19 +8,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import SECONDS, listening
+from fixtures import url
+from helpers import SECONDS
+
+__all__ = ["url"]
 
 COPY_FILE = Path(__file__).parent.parent / "examples" / "copy_file.py"
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with listening() as listener:
-        yield listener.url
 
 
 def copy_file(*arguments: str | Path) -> tuple[int, str]:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from faces import Face, face
-from helpers import listening
+from fixtures import url
 
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with listening() as listener:
-        yield listener.url
+__all__ = ["local", "remote", "tested", "url"]
 
 
 @pytest.fixture(params=["local", "remote"])

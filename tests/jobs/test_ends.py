@@ -141,7 +141,7 @@ def test_impossible_timeouts(timeout: float) -> None:
         Options(session_timeout=timeout)
 
 
-@pytest.mark.usefixtures("_short_grace")
+@pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize(
     "script",
     [
@@ -279,7 +279,7 @@ def test_closing_the_server_ends_everything() -> None:
     )
 
 
-@pytest.mark.usefixtures("_short_grace")
+@pytest.mark.usefixtures("short_grace")
 def test_closing_the_server_takes_no_longer_with_many_sessions() -> None:
     with hub() as sessions:
         for i in range(10):

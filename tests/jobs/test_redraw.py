@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers import RawClient, eventually
 from session_clients import BASH_ENV, Client, Hub, attach_message, plain, session
-from terminal_engines import emulate, helper
+from terminal_engines import emulate
 from terminal_judges import JUDGES, LEFT_OVER, Shown, answers_and_bells, assert_same
 
 from wsep_sync import Command, LocalExecer, Process
@@ -23,7 +23,7 @@ from wsep_sync.jobs.session import Session
 from wsep_sync.terminals import recording as recording_module
 from wsep_sync.terminals import replay
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("helping")]
 
 ENGINES = {"replay": replay, "emulated": emulate}
 
@@ -83,12 +83,6 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """Choose an engine, where what a client gets is looked at without a judge."""
     monkeypatch.setattr(session_module, "redraw", ENGINES[request.param])
     return str(request.param)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _helper() -> Iterator[None]:
-    with helper():
-        yield
 
 
 def text_of(got: bytes, rows: int = 24, cols: int = 80) -> list[str]:

@@ -28,7 +28,7 @@ def test_a_session_needs_a_terminal() -> None:
         Session(Command("true", id="x"), LocalExecer())
 
 
-@pytest.mark.usefixtures("_short_grace")
+@pytest.mark.usefixtures("short_grace")
 def test_states_only_move_forward() -> None:
     with local_session(tty(STUBBORN)) as session:
         seen = [session.state]
@@ -169,7 +169,7 @@ def test_many_that_create_the_same_id_at_once_get_one_process(sessions: Hub, cou
         client.until(b"all2")
 
 
-@pytest.mark.usefixtures("_short_grace")
+@pytest.mark.usefixtures("short_grace")
 def test_an_id_whose_session_is_closing_waits_and_starts_anew(sessions: Hub) -> None:
     old = sessions.attach("x", "sh", "-c", STUBBORN)
     old.until(b"ready")

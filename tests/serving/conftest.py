@@ -6,10 +6,13 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
+from fixtures import short_grace
 from helpers import SECONDS, listening
 
-from wsep_sync import Command, connect, process
+from wsep_sync import Command, connect
 from wsep_sync.serving import connection as server
+
+__all__ = ["short_close_wait", "short_grace", "url"]
 
 
 @pytest.fixture(params=["one server", "two hops"])
@@ -24,11 +27,6 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
         with connect(url) as execer, execer.start(Command("echo", ["next"])) as started:
             assert started.stdout.read() == b"next\n"
             started.wait(SECONDS)
-
-
-@pytest.fixture
-def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "CLOSE_GRACE", 0.3)
 
 
 @pytest.fixture

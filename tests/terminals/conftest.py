@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from terminal_engines import ENGINES, Replayed, helper
+from fixtures import helping, sessions
+from terminal_engines import ENGINES, Replayed
 from terminal_judges import JUDGES
 
-
-@pytest.fixture(scope="module")
-def helping() -> Iterator[None]:
-    with helper():
-        yield
+__all__ = ["engine", "helping", "judge", "sessions"]
 
 
 @pytest.fixture(params=list(ENGINES))

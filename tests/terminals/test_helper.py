@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers import SECONDS, Task, blocked, children, eventually, gone
-from session_clients import Hub, hub
+from session_clients import Hub
 from terminal_engines import helper
 
 from wsep_sync.terminals import Recording, Snapshot, emulated, redraw, replay
@@ -275,12 +275,6 @@ def test_a_process_that_was_forked_leaves_it_alone() -> None:
 
 
 # In sessions
-
-
-@pytest.fixture
-def sessions() -> Iterator[Hub]:
-    with hub() as sessions:
-        yield sessions
 
 
 def test_a_session_starts_it_when_a_client_leaves_and_ends_it_when_it_ends(sessions: Hub) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from fixtures import short_grace
 
-from wsep_sync import LocalExecer, process
+from wsep_sync import LocalExecer
+
+__all__ = ["execer", "short_grace"]
 
 
 @pytest.fixture
 def execer() -> LocalExecer:
     return LocalExecer()
-
-
-@pytest.fixture
-def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "CLOSE_GRACE", 0.3)

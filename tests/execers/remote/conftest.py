@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from fixtures import url
 
-import pytest
-from helpers import listening
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with listening() as listener:
-        yield listener.url
+__all__ = ["url"]
