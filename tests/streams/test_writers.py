@@ -16,9 +16,14 @@ import pytest
 from helpers import Task, blocked
 from stream_sources import descriptor_source
 
-from wsep_sync.streams.bounded_pipe import empty_reader
 from wsep_sync.streams.descriptors import DescriptorReader, DescriptorWriter, Handover
-from wsep_sync.streams.files import buffered_reader, buffered_writer, close_quietly, no_writer
+from wsep_sync.streams.files import (
+    buffered_reader,
+    buffered_writer,
+    close_quietly,
+    empty_reader,
+    no_writer,
+)
 from wsep_sync.streams.wakeup import Wakeup
 
 # Writers

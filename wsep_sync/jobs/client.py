@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 
+# Bytes of what is read ahead of a client.
+_READ_BUFFER = 1 << 12
+
 # How many bytes may wait for one client before they are dropped, and it is redrawn instead.
 _CLIENT_LIMIT = 1 << 20
 
@@ -62,7 +65,8 @@ class Client(Process):
         self._session = session
         self._raw = ClientInput(self), ClientOutput(self)
         self.stdin = streams.buffered_writer(self._raw[0])
-        self.stdout = streams.buffered_reader(self._raw[1])
+        # A small buffer: servers read past it, and have many of these.
+        self.stdout = streams.buffered_reader(self._raw[1], _READ_BUFFER)
         self.stderr = streams.empty_reader()
         # All of these are guarded by the session's lock.
         self.changed = threading.Condition(session._lock)

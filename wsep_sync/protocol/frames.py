@@ -37,7 +37,7 @@ CLOSE, PING, PONG = 0x8, 0x9, 0xA
 
 # Frames that are no longer than this are received together, and longer ones' payloads by
 # themselves. It is kept while a connection is idle, so it is not large.
-_RECEIVE_BUFFER = 1 << 12
+_RECEIVE_BUFFER = 1 << 11
 
 # Section 7.4.1, and what IANA has registered since: what may stand in a close frame, besides what
 # is for libraries and applications.

@@ -9,7 +9,6 @@ import contextlib
 import io
 import logging
 import select
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -69,7 +68,7 @@ _MOST_AT_ONCE = 16
 # Bytes of memory that outputs which say little are read into, and what a pipe holds; then what
 # those have that say much, and the messages that these fill. After so many seconds of silence all
 # is given back.
-_IDLE_BUFFER, _IDLE_PIPE = 1 << 12, 1 << 16
+_IDLE_BUFFER, _IDLE_PIPE = 1 << 11, 1 << 16
 _BUSY_MESSAGES, _BUSY_PIPE = 2, 1 << 18
 _IDLE_AFTER = 1.0
 
@@ -108,7 +107,7 @@ class Connection:
         self._command: Command | None = None
         self._poller = Poller(self._wakeup)
         self._ended = False  # the command has: nothing is left to be ended
-        self._going_away = threading.Event()  # set by another thread
+        self._going_away = False  # set by another thread
         self._flushed = True  # nothing waits to be sent
         # Nothing can be sent any more. What the client has said before is still done: to end what
         # runs, perhaps.
@@ -147,7 +146,7 @@ class Connection:
 
     def go_away(self) -> None:
         """Let :meth:`run`, which another thread is in, end the command and raise 1001."""
-        self._going_away.set()
+        self._going_away = True
         self._wakeup.set()
 
     # The loop
@@ -164,7 +163,7 @@ class Connection:
             wanted = self._wanted()
             poller.wait(wanted, 0.0 if again or transport.has_more() else self._timeout())
             poller.woken |= again
-            if self._going_away.is_set():
+            if self._going_away:
                 dialogue.fail(server_ending())
                 self._send_last()
                 return
@@ -428,7 +427,7 @@ class Connection:
         except WsepError as error:
             self._dialogue.fail(ProtocolError(f"wait for command: {error}"))
             return
-        if status is None or self._going_away.is_set():  # then how it ends does not matter
+        if status is None or self._going_away:  # then how it ends does not matter
             return
         self._ended = True
         process.process.finish()

@@ -16,7 +16,6 @@ from .bounded_pipe import (
     BoundedPipe,
     Buffer,
     PipeReader,
-    empty_reader,
     wait_a_while,
 )
 from .descriptors import (
@@ -39,6 +38,7 @@ from .files import (
     buffered_reader,
     buffered_writer,
     close_quietly,
+    empty_reader,
     no_writer,
     read_all,
 )

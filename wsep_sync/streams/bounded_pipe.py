@@ -19,7 +19,7 @@ from .wakeup import READ, a_while, wait_for
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-from .files import READ_BUFFER, RawFile, buffered_reader, read_all
+from .files import READ_BUFFER, RawFile, read_all
 
 __all__ = [
     "DEFAULT_LIMIT",
@@ -27,7 +27,6 @@ __all__ = [
     "BoundedPipe",
     "Buffer",
     "PipeReader",
-    "empty_reader",
     "wait_a_while",
 ]
 
@@ -476,10 +475,3 @@ def _copy_to_descriptor(pipe: BoundedPipe, file: io.FileIO) -> None:
         pass  # a descriptor can only end; PipeReader raises it
     finally:
         file.close()
-
-
-def empty_reader() -> io.BufferedReader:
-    """Return a file that is at its end: the error output of a command on a terminal."""
-    pipe = BoundedPipe()
-    pipe.feed_eof()
-    return buffered_reader(PipeReader(pipe))

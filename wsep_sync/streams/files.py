@@ -10,6 +10,7 @@ module's own buffers on top, so that ``read``, ``read1``, ``readline``, iteratio
 from __future__ import annotations
 
 import io
+import os
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ..dropped import later
@@ -18,7 +19,7 @@ from ..errors import suppress_system
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = [
     "READ_BUFFER",
@@ -31,6 +32,7 @@ __all__ = [
     "buffered_reader",
     "buffered_writer",
     "close_quietly",
+    "empty_reader",
     "no_writer",
     "read_all",
 ]
@@ -165,6 +167,48 @@ class _Sink(RawFile):
         pass
 
 
+class _Empty(RawFile):
+    """What is at its end. A pipe would do, and cost some KiB for each terminal that is held."""
+
+    mode = "rb"
+    _fd = -1
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, _buffer: WriteableBuffer, /) -> int:
+        self._check_open()
+        return 0
+
+    def read_now(self, _buffer: memoryview) -> int:
+        return 0
+
+    def when_readable(self, call: Callable[[], None]) -> None:
+        call()
+
+    def ready(self, _timeout: float | None) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        self._check_open()
+        if self._fd < 0:
+            self._fd = os.open(os.devnull, os.O_RDONLY)
+        return self._fd
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            if self._fd >= 0:
+                os.close(self._fd)
+
+    def _drop(self) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+
+
 class _NoWriter(Writer):
     """The standard input of a command that has none."""
 
@@ -172,8 +216,13 @@ class _NoWriter(Writer):
         raise io.UnsupportedOperation("the command has no stdin: start it with stdin=True")
 
 
-def buffered_reader(raw: io.RawIOBase) -> io.BufferedReader:
-    return Reader(raw, READ_BUFFER)
+def buffered_reader(raw: io.RawIOBase, size: int = READ_BUFFER) -> io.BufferedReader:
+    return Reader(raw, size)
+
+
+def empty_reader() -> io.BufferedReader:
+    """Return a file that is at its end: the error output of a command on a terminal."""
+    return Reader(_Empty(), 1)
 
 
 def buffered_writer(raw: io.RawIOBase) -> io.BufferedWriter:

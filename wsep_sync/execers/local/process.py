@@ -35,6 +35,9 @@ UNKNOWN = -1
 # forked; after so many, they are not to be killed: somebody else's, or waiting for a disk.
 _KILL_ROUNDS = 20
 
+# Bytes that are read ahead of whoever reads a terminal: it gives 4 KiB at once.
+_TERMINAL_BUFFER = 1 << 12
+
 
 class LocalProcess(Awaited):
     """A command on this machine. Made by :class:`LocalExecer`."""
@@ -145,7 +148,7 @@ class LocalProcess(Awaited):
         reader = streams.DescriptorReader(
             for_reading, self._output_stops[0], terminal=True, end=end
         )
-        self.stdout = streams.buffered_reader(reader)
+        self.stdout = streams.buffered_reader(reader, _TERMINAL_BUFFER)
         self.stderr = streams.empty_reader()
 
     def wait_for_terminal(self) -> None:
