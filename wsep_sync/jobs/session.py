@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 # How much is read from the terminal at once, in bytes: of a program that says much, and of others.
-_READ_SIZE, _IDLE_READ_SIZE = 1 << 16, 1 << 12
+_READ_SIZE, _IDLE_READ_SIZE = 1 << 16, 1 << 11
 
 # How much a list says of a command, in characters; and how long a session's name may be. A client
 # could make lists of many megabytes.
