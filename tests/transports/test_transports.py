@@ -18,7 +18,8 @@ from wsep_sync.protocol.messages import MAX_MESSAGE
 from wsep_sync.transports.base import Transport, close_reason
 from wsep_sync.transports.memory import MemoryTransport
 from wsep_sync.transports.simple_websocket import accept_websocket
-from wsep_sync.transports.sockets import SocketTransport, StreamSocket
+from wsep_sync.transports.sockets import SocketTransport
+from wsep_sync.transports.stream_socket import StreamSocket
 
 
 def test_messages_of_every_size_both_ways(pair: Pair) -> None:

@@ -19,7 +19,8 @@ from ..errors import ProtocolError, TransportClosed, copy_error
 from ..protocol.messages import MAX_MESSAGE
 from ..streams.wakeup import READ, Wakeup
 from .base import CLOSE_TIMEOUT, FEATURES_HEADER, Buffer
-from .sockets import SocketTransport, StreamSocket
+from .sockets import SocketTransport
+from .stream_socket import StreamSocket
 
 __all__ = ["SUBPROTOCOL", "SimpleWebSocketTransport", "accept_websocket", "take_over_websocket"]
 

@@ -21,7 +21,8 @@ from websocket._url import get_proxy_info
 from ..errors import ConnectError
 from ..lazy import importing
 from .base import FEATURES_HEADER
-from .sockets import SocketTransport, start_tls
+from .sockets import SocketTransport
+from .stream_socket import start_tls
 
 if TYPE_CHECKING:
     import ssl

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..log import Warnings, log, log_bug
 from ..streams.wakeup import READ, Wakeup, a_while, wait_for
 from ..threads import start_thread
-from ..transports.sockets import start_tls
+from ..transports.stream_socket import start_tls
 from . import http_request
 from .access import Refusal, is_loopback
 from .http_request import Response, linger, read_head, refusal
