@@ -67,7 +67,8 @@ def notty(arguments: argparse.Namespace, signals: Signals) -> int:
 
 def _end_with(error: Exception, process: Process, failures: list[Exception]) -> None:
     """End the command because one of our own ends has failed, which is what is told then."""
-    failures.append(error)
+    # Without the traceback, which refers to all that refers to this list.
+    failures.append(error.with_traceback(None))
     process.close()
 
 
@@ -120,7 +121,8 @@ def _copy_outputs(process: Process, failures: list[Exception]) -> int:
             # It cannot be written: a command that ran here would end of that.
             _end_with(error, process, failures)
         except WsepError as error:
-            failures.append(error)  # the connection is lost, and the other output may have ended
+            # The connection is lost, and the other output may have ended.
+            failures.append(error.with_traceback(None))
 
     # Ends with the error output, which closing the process ends in any case. A daemon, as above.
     errors = start_thread(
@@ -128,8 +130,8 @@ def _copy_outputs(process: Process, failures: list[Exception]) -> int:
     )
     _copy_output(process.stdout, 1)
     errors.join()
-    for failure in failures:
-        raise failure
+    if failures:
+        raise failures.pop(0)
     return exit_status(process)
 
 

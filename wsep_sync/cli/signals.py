@@ -124,8 +124,8 @@ class Signals:
         # not answer, or writing to somebody who does not read.
         start_thread(run, name="wsep-work", died=died)
         self.wait(done)
-        for error in errors:
-            raise error
+        if errors:
+            raise errors.pop()  # and keep it in no name, for its traceback refers to this frame
         return results[0]
 
 

@@ -19,6 +19,7 @@ from ..errors import (
     StartError,
     TransportClosed,
     WsepError,
+    copy_error,
 )
 from ..streams.wakeup import WRITE, wait_for
 from ..threads import start_thread
@@ -165,10 +166,10 @@ class _TerminalClient:
                 if not (self._left or self._failure):
                     return exit_status(self._process)
             except ExitMissing as error:
-                lost = error
+                lost = copy_error(error)  # without a traceback, which refers to this frame
             if self._failure is not None:
                 self._leave_modes()
-                raise self._failure
+                raise copy_error(self._failure)
             if self._left:
                 self._leave_modes()
                 if self._command.id:
@@ -176,7 +177,7 @@ class _TerminalClient:
                     return 0
                 return NO_CONNECTION
             if not self._command.id or self._arguments.no_reconnect:
-                raise lost
+                raise copy_error(lost)
             self._leave_modes()
             process, self._process = self._process, None
             process.close()

@@ -179,10 +179,9 @@ class OutputCopier:
                     self._changed.notify_all()
         except (BrokenPipeError, ValueError):
             pass  # ValueError: somebody has closed the process and its files
-        except OSError as error:
-            self.error = error
-        except WsepError as error:
-            # The connection was lost. So tells waiting for the command, unless it has ended before.
+        except (OSError, WsepError) as error:
+            # WsepError: the connection was lost. So tells waiting for the command, unless it has
+            # ended before. Without the traceback, which refers to us.
             self.error = error.with_traceback(None)
         self._end()
 

@@ -160,8 +160,7 @@ class _FanOut:
         try:
             return Outcome(url, self._run(url))
         except Exception as error:
-            # Its traceback would hold everything that was at work here.
-            return Outcome(url, error=error.with_traceback(None))
+            return Outcome(url, error=_without_frames(error))
 
     def _run(self, url: str) -> CompletedProcess[Any]:
         with ending(self._command, url=url, **self._options) as process:
@@ -192,6 +191,20 @@ class _FanOut:
         for process in running:
             # Somebody whom the command left behind may hold its outputs open.
             process.process.close()
+
+
+def _without_frames(error: Exception) -> Exception:
+    """Take their tracebacks from an error and from all that it came of; return it.
+
+    They would hold everything that was at work here; and that, which has the outcome, holds them.
+    """
+    rest: list[BaseException | None] = [error]
+    while rest:
+        one = rest.pop()
+        if one is not None and one.__traceback__ is not None:
+            one.__traceback__ = None
+            rest += [one.__cause__, one.__context__]
+    return error
 
 
 def _progress_bar(total: int | None) -> Any:

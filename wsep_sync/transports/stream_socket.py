@@ -332,7 +332,11 @@ class StreamSocket:
     def _tls_wants(self, error: OSError) -> int:
         """Return what TLS waits for; raise ``TransportClosed`` if it is a real error."""
         if error.errno is None:
-            raise error  # none of the system's: that of a signal's handler
+            # None of the system's: that of a signal's handler.
+            try:
+                raise error
+            finally:
+                del error  # it refers to this frame, and so to itself
         if self.is_tls:
             with importing:
                 import ssl

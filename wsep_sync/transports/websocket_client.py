@@ -146,12 +146,14 @@ def _proxy(scheme: str, hostname: str) -> _Proxy | None:
 
 def _raise_foreign(error: Exception) -> None:
     """Raise what the handler of a signal has raised, which has no errno, if it was that."""
-    if isinstance(error, websocket.WebSocketTimeoutException):
-        context = error.__context__  # of which the library makes this
-        if isinstance(context, TimeoutError) and context.errno is None:
-            raise context
-    if isinstance(error, OSError) and error.errno is None:
-        raise error
+    made_of = error.__context__ if isinstance(error, websocket.WebSocketTimeoutException) else None
+    if isinstance(made_of, TimeoutError):
+        error = made_of  # the library has made that of it
+    try:
+        if isinstance(error, OSError) and error.errno is None:
+            raise error
+    finally:
+        del error, made_of  # raised, they refer to this frame, and so to themselves
 
 
 def _raise_refusal(url: str, handshake: Handshake | None, error: Exception) -> None:
@@ -231,30 +233,30 @@ class Handshake:
         """Connect to the first of a host's addresses that answers, which share the time."""
         error = OSError(errno.EADDRNOTAVAIL, "the host has no address")
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        for left, (family, kind, protocol, _, address) in zip(
-            range(len(found), 0, -1), found, strict=True
-        ):
-            share = self._rest() / left
-            until = time.monotonic() + share
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.settimeout(share)
-                sock.connect(address)
-            except OSError as failure:
-                error = failure
-                sock.close()
-                early = not failure.errno and time.monotonic() < until
-                if early and isinstance(failure, TimeoutError):
-                    break  # that of a signal's handler
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
         try:
+            for left, (family, kind, protocol, _, address) in zip(
+                range(len(found), 0, -1), found, strict=True
+            ):
+                share = self._rest() / left
+                until = time.monotonic() + share
+                sock = socket.socket(family, kind, protocol)
+                try:
+                    sock.settimeout(share)
+                    sock.connect(address)
+                except OSError as failure:
+                    error = failure
+                    sock.close()
+                    early = not failure.errno and time.monotonic() < until
+                    if early and isinstance(failure, TimeoutError):
+                        break  # that of a signal's handler
+                except BaseException:
+                    sock.close()
+                    raise
+                else:
+                    return sock
             raise error
         finally:
-            del error  # it refers to this frame, and so to itself
+            del error  # of an address that has failed: it refers to this frame, and so to itself
 
     def _pass_proxy(self, target: str, user: str) -> None:
         """Let a proxy connect to where we want to go (RFC 9110, section 9.3.6)."""
