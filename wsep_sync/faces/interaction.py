@@ -118,12 +118,15 @@ class Interaction:
         # not read cannot keep what it shows from being seen. This thread ends it, below.
         output = start_thread(show_output, name=f"wsep-show-{self.process.pid}", died=died)
         try:
-            self._send_keys(escape_character, input_filter, ended)
+            try:
+                self._send_keys(escape_character, input_filter, ended)
+            finally:
+                left.set()
+                output.join()
+            if failures:
+                raise failures.pop()
         finally:
-            left.set()
-            output.join()
-        if failures:
-            raise failures.pop()
+            failures.clear()  # whose traceback refers to all of this
 
     def _send_keys(
         self, escape_character: str | None, input_filter: Filter | None, ended: Wakeup

@@ -45,7 +45,9 @@ class Keyboard:
             try:
                 write_all(raw.write, data)
             except (OSError, ValueError) as error:
-                failures.append(error)
+                # Without the traceback, which refers to all of this: who waits may be interrupted,
+                # and then nobody takes it out again.
+                failures.append(error.with_traceback(None))
             written.set()
 
         def died(error: Exception) -> None:
