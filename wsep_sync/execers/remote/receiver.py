@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 from collections.abc import Callable
 from typing import TypeAlias
@@ -39,7 +40,7 @@ class Receiver:
                 died,
                 hold,
                 name="wsep-receive",
-                died=lambda error: [call(error) for call in died],
+                died=functools.partial(_die, self._work, died, hold),
             )
         except BaseException:
             hold.release()
@@ -67,3 +68,15 @@ def _work_when_told(work: queue.SimpleQueue[_Work | None], died: list[_Died], ho
             wanted[0]()
     finally:
         hold.release()
+
+
+def _die(
+    work: queue.SimpleQueue[_Work | None], died: list[_Died], hold: Hold, error: Exception
+) -> None:
+    hold.release()
+    if not died:
+        wanted = work.get()  # whoever is to learn of it comes with the work
+        if wanted is not None:
+            died.append(wanted[1])
+    for call in died:
+        call(error)
