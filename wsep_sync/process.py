@@ -145,8 +145,9 @@ class Process(ABC):
         block in other threads are woken. A server without signals (the reference) is hung up on,
         which ends the command as well, but no exit status can arrive then.
 
-        Blocks some 2 seconds at most; 5 more for a command that cannot be killed, and 3 more for a
-        connection whose other end is silent. Calling it again, or after the command has ended, is
+        Blocks some 2 seconds at most; 5 more for a command that cannot be killed, 2 more for what
+        it has left in its session and cannot be, and 6 more for a connection whose other end is
+        silent. Calling it again, or after the command has ended, is
         harmless.
         """
 

@@ -10,13 +10,15 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from helpers import SECONDS, Task, blocked, eventually, gone, read_past
 from session_clients import Client, Hub, hub, session
 
-from wsep_sync import LocalExecer
+from wsep_sync import Command, LocalExecer
+from wsep_sync.jobs.client import Client as SessionClient
 from wsep_sync.jobs.options import State
 from wsep_sync.jobs.session import Session
 from wsep_sync.terminals import Snapshot, replay
@@ -303,3 +305,36 @@ def test_the_files_of_a_client_that_has_left() -> None:
         for write in (raw.write, raw.write_now):  # type: ignore[attr-defined]
             with pytest.raises(ValueError, match="closed file"):
                 write(b"text")
+
+
+def test_a_redraw_that_is_replaced_is_not_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    # More than waits for one client comes while it is drawn: it is drawn again, from what is new.
+    second, go_on = threading.Event(), threading.Event()
+
+    def first(_snapshot: object) -> bytes:
+        typist.stdin.raw.write(b"\n")
+        eventually(lambda: late.stale, "the client that comes late cannot keep up")
+        return b"first"
+
+    def again(_snapshot: object) -> bytes:
+        second.set()
+        assert go_on.wait(SECONDS)
+        return b"second"
+
+    monkeypatch.setattr("wsep_sync.jobs.client.redraw", first)
+    monkeypatch.setattr("wsep_sync.jobs.client.replay", again)
+    script = "stty raw -echo; read x; head -c 4000000 /dev/zero; exec sleep 1000"
+    session = Session(Command("sh", ["-c", script], tty=True, id="s"), LocalExecer())
+    with contextlib.closing(session), session.attach() as typist, Task(typist.stdout.read):
+        late = session.attach()
+        assert isinstance(late, SessionClient)
+        buffer = memoryview(bytearray(100))
+        raw: Any = late.stdout.raw
+        assert raw.read_now(buffer) is None
+        assert second.wait(SECONDS)
+        assert raw.read_now(buffer) is None  # and not the first
+        go_on.set()
+        got = eventually(lambda: raw.read_now(buffer), "the redraw")
+        assert bytes(buffer[:got]) == b"second"
+        late.close()
+        typist.kill()

@@ -1,1 +1,1 @@
-"""Commands that outlive their connection. Today those on a terminal: sessions."""
+"""Commands that outlive their connection, sessions; and processes as the loops see them."""

@@ -141,13 +141,13 @@ class Client(Process):
             buffer: Where to.
             wait: Or else return ``None`` if there is none.
         """
-        while not self._redraw:
+        while self._drawing or not self._redraw:
+            if self._drawing:  # its redraw may be replaced by a later one
+                return None if self.attached else 0
             if not self._painted:
                 self._painted = True
                 # Whatever the program paints from now on is on its way to here.
                 self._session._repaint()
-            if self._drawing:
-                return None if self.attached else 0
             taken = self._take(buffer, wait)
             if not isinstance(taken, Snapshot):
                 return taken

@@ -23,9 +23,6 @@ _INPUT_LIMIT = 1 << 16
 # without end is not to fill what others type into.
 _REPLIES_LIMIT = 1 << 12
 
-# Seconds until starting it is tried again when there were too many threads.
-_INPUT_RETRY = 0.5
-
 
 class SharedInput:
     """The input of a session's command.
@@ -78,7 +75,7 @@ class SharedInput:
             return
         with self._lock:
             while not self._offer(client, data):
-                self._changed.wait(_INPUT_RETRY)
+                self._changed.wait()
 
     def write_now(self, client: Client, data: Buffer | None) -> int:
         """Take input of a client, or its end, if not too much waits; return how much, perhaps none.
@@ -107,7 +104,8 @@ class SharedInput:
         self.active = time.time()
         self._typed += 1
         client.typed = self._typed
-        return self._put(input, data)
+        self._put(input, data)
+        return True
 
     def answer(self, make: Callable[[], bytes]) -> None:
         """Write an answer of the server's own, which is made without the lock, if it is taken."""
@@ -125,25 +123,17 @@ class SharedInput:
         assert self._lock.locked()
         return not self._over and self._input is not None and self._input.size < _REPLIES_LIMIT
 
-    def _put(self, input: PolledInput, data: Buffer | None) -> bool:
-        """Write input, and queue what is not taken now; requires holding the lock.
-
-        Returns:
-            False if that takes a thread, as on a server further on, and no more can be had.
-        """
+    def _put(self, input: PolledInput, data: Buffer | None) -> None:
+        """Write input, and queue what is not taken now; requires holding the lock."""
         assert self._lock.locked()
-        try:
-            if data is None:
-                input.put_end_of_file()
-            else:
-                input.put(data)
-        except RuntimeError:  # to the kernel threads are processes, of which it has enough
-            return False
+        if data is None:
+            input.put_end_of_file()
+        else:
+            input.put(data)
         if input.waits and self._wakeup is not None:
             self._wakeup.set()
         if input.broken:
             self.refuse()
-        return True
 
     def moved(self, input: PolledInput, clients: Iterable[Client]) -> None:
         """Tell who waits to write that some of the input has been written, if so."""

@@ -31,6 +31,9 @@ INPUT_LIMIT = 1 << 20
 # hundreds.
 _SMALL = 1 << 12
 
+# A terminal's end-of-file character, unless it was set to be another.
+_END_OF_FILE = b"\4"
+
 # What a thread that reads in the loop's place may be ahead of it, in bytes.
 _AHEAD = 1 << 17
 
@@ -142,6 +145,9 @@ class PolledInput:
     Attributes:
         broken: The command has closed its input, or has ended: what still comes is dropped.
         failed: A bug has, of this side.
+
+    Raises:
+        RuntimeError: No more threads can be had.
     """
 
     def __init__(
@@ -150,20 +156,22 @@ class PolledInput:
         self._file = file
         self._raw: Any = file.raw
         self._wakeup = wakeup
-        self._threads = threads
         self._direct = hasattr(self._raw, "end_now")
         when_writable = getattr(self._raw, "when_writable", None)
         if when_writable is not None:
             when_writable(wakeup.set)
-        # Guards what follows, and is waited on by the thread, if there is one.
-        self._changed = threading.Condition()
+        # Guards changes of what follows, and is waited on by the thread, if there is one. It is
+        # re-entrant, for what fails while it is held ends the input.
+        self._changed = threading.Condition(threading.RLock())
         self._items: deque[_Item] = deque()
         self._size = 0
         self._given = 0
         self.broken = self.failed = False
         self._over = False  # the end is among the items, or was
         self._closed = False
-        self._has_thread = False
+        if not self._direct:
+            # Ends when this is closed, after the process is.
+            threads.append(start_thread(self._write_all, name="wsep-stdin", died=self._died))
 
     @property
     def size(self) -> int:
@@ -194,12 +202,7 @@ class PolledInput:
         return given
 
     def put(self, item: Buffer | None) -> None:
-        """Write input, as far as it is taken now, or ``None`` for the end; keep the rest.
-
-        Raises:
-            RuntimeError: No more threads can be had; nothing was kept.
-        """
-        self._start_thread()
+        """Write input, as far as it is taken now, or ``None`` for the end; keep the rest."""
         with self._changed:
             if item is None:
                 if self._over:
@@ -221,17 +224,13 @@ class PolledInput:
             if character := self._raw.end_of_file():
                 self.put(character)
             return
-        self._start_thread()
+        send_eof: Callable[[], None] | None = getattr(self._raw, "send_eof", None)
+        if send_eof is None:
+            self.put(_END_OF_FILE)
+            return
         with self._changed:
-            self._items.append(self._raw.send_eof)
+            self._items.append(send_eof)
             self._changed.notify_all()
-
-    def _start_thread(self) -> None:
-        if not self._direct and not self._has_thread:
-            # Ends when this is closed, after the process is.
-            thread = start_thread(self._write_all, name="wsep-stdin", died=self._died)
-            self._has_thread = True
-            self._threads.append(thread)
 
     def _append(self, data: Buffer) -> None:
         """Requires holding the lock."""

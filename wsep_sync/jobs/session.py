@@ -87,8 +87,10 @@ class Session:
         # live on when this one is ended.
         self._start_command = replace(command, id="")
         self._execer = execer
-        # Guards everything below, and every client's queue. Nobody waits while holding it, but on
-        # its condition, and nothing is called that may block or take long: lists need it.
+        # Guards what follows, and every client's queue; but _error and _buffer are the thread's,
+        # once the command runs. A single one of these is read without it. Nobody waits while
+        # holding it, but on its condition, and nothing is called that may block or take long:
+        # lists need it.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._state = State.STARTING
@@ -427,8 +429,8 @@ class Session:
     def _look_at_clock(self, process: Process) -> float:
         """Do what it is time for; return for how many seconds there is nothing to be done."""
         now = time.monotonic()
-        repainted_at = self._size.repainted_at
-        if repainted_at is not None and now >= repainted_at:
+        repaint_ends_at = self._size.repaint_ends_at
+        if repaint_ends_at is not None and now >= repaint_ends_at:
             self._size.end_repaint()
         self._expire(process)
         with self._lock:
@@ -436,8 +438,8 @@ class Session:
                 left = self._timeout  # nothing can be overdue: a client may yet leave
             else:
                 left = self._unattended_since + self._timeout - now
-            if self._size.repainted_at is not None:
-                left = min(left, self._size.repainted_at - now)
+            if self._size.repaint_ends_at is not None:
+                left = min(left, self._size.repaint_ends_at - now)
         return max(0.0, min(left, _LONGEST_WAIT))
 
     def _expire(self, process: Process) -> None:

@@ -31,8 +31,8 @@ class SharedSize:
 
     Attributes:
         current: In rows and columns; replaced as a whole.
-        repainted_at: When the command is to be told one row less no more, ``time.monotonic()``;
-            ``None`` while it is not.
+        repaint_ends_at: When the command is told its right size again, in ``time.monotonic()``,
+            while it was told one row less; or else ``None``.
     """
 
     def __init__(self, lock: threading.Lock, rows: int, cols: int) -> None:
@@ -45,7 +45,7 @@ class SharedSize:
         self._asked: dict[Client, tuple[int, int]] = {}
         self._told = (0, 0)  # what the command was told last
         self._telling = False  # a thread is at it
-        self.repainted_at: float | None = None
+        self.repaint_ends_at: float | None = None
 
     def begin(self, process: Process, recording: Recording, rows: int, cols: int) -> None:
         """The command has been started, with this size; requires holding the lock."""
@@ -108,13 +108,14 @@ class SharedSize:
         except BaseException:
             with self._lock:
                 self._telling = False
+                self._told = (0, 0)  # it may not have been, and is told again
             raise
 
     def _to_be_told(self) -> Process | None:
         """Return the command, if it is to be told ``_told``; else say that nobody tells it."""
         with self._lock:
             rows, cols = self.current
-            size = max(1, rows - (self.repainted_at is not None)), cols
+            size = max(1, rows - (self.repaint_ends_at is not None)), cols
             if self._process is None or size == self._told:
                 self._telling = False
                 return None
@@ -124,17 +125,17 @@ class SharedSize:
     def repaint(self) -> None:
         """Make a full-screen program paint its screen anew, by a size that is not quite right.
 
-        Blocks for nothing but telling it: :meth:`end_repaint`, at :attr:`repainted_at`, tells the
-        right one.
+        Blocks for nothing but telling it: :meth:`end_repaint` tells the right one, when it is time
+        (:attr:`repaint_ends_at`).
         """
         with self._lock:
-            if self.repainted_at is not None:
+            if self.repaint_ends_at is not None:
                 return  # it is about to, and all that it paints comes after now
-            self.repainted_at = time.monotonic() + _REPAINT_PAUSE
+            self.repaint_ends_at = time.monotonic() + _REPAINT_PAUSE
         self.tell()
 
     def end_repaint(self) -> None:
         with self._lock:
-            self.repainted_at = None
+            self.repaint_ends_at = None
         # Whatever the size is by now: another client may have changed it meanwhile.
         self.tell()

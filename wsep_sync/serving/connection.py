@@ -92,7 +92,8 @@ class Connection:
 
     One thread does all of it, that of :meth:`run`'s caller, and blocks in nothing but its wait for
     all there is: the socket, the command's outputs, its input while it does not take it, and its
-    end. Only starting the command, and ending it, take the time that they take.
+    end. Only starting the command, and ending it, take the time that they take; and so does telling
+    a server further on of a signal or a size, if that does not read.
     """
 
     def __init__(self, transport: Transport, start: Starter, options: Options) -> None:
@@ -124,16 +125,16 @@ class Connection:
         self._failure: ProtocolError | None = None
 
     def run(self) -> None:
-        """Serve until the client closes, or is to be closed: with what this raises.
+        """Serve until the connection is to be closed: with 1000, if this raises nothing.
 
         Raises:
-            ProtocolError: With this, and else with 1000.
+            ProtocolError: It is to be closed with the code and the reason of this.
         """
         try:
             self._serve()
             self._failure = self._dialogue.failure
-        except TransportClosed:
-            pass  # the client has gone, or is content
+        except TransportClosed:  # the client has gone, or is content
+            self._dialogue.fail(None)
         except ProtocolError as error:
             self._failure = copy_error(error)  # without a traceback, which refers to us
             raise
@@ -160,15 +161,15 @@ class Connection:
             if dialogue.failure is not None:
                 self._send_last()
                 return
-            wanted = self._wanted()
-            poller.wait(wanted, 0.0 if again or transport.has_more() else self._timeout())
+            again |= transport.has_more() and not self._is_full()
+            poller.wait(self._wanted(), 0.0 if again else self._timeout())
             poller.woken |= again
             if self._going_away:
                 dialogue.fail(server_ending())
                 self._send_last()
                 return
             self._look_at_clock()
-            if not self._flushed:
+            if not self._flushed or transport.wanted():  # the answer to a ping, say
                 self._send(transport.flush_now)
                 poller.woken |= self._flushed  # an output may have waited for that
             if transport.has_more() or poller.woken or poller.is_ready(transport.fileno()):
@@ -224,7 +225,8 @@ class Connection:
     def _is_full(self) -> bool:
         """Whether the command does not read, and the client sends on all the same.
 
-        Nothing more is received then until it does; but the end of the connection is seen.
+        Nothing more is received then until it does; but the end of the connection is seen, unless
+        it is behind so much that the kernel does not take it any more.
         """
         process = self._polled
         if process is None or process.input is None or not process.input.full:
@@ -274,10 +276,7 @@ class Connection:
     def _put(self, data: Buffer | None) -> None:
         assert self._polled is not None
         if self._polled.input is not None:
-            try:
-                self._polled.input.put(data)
-            except RuntimeError as error:  # to the kernel threads are processes
-                raise ProtocolError(f"serve command: {error}") from error
+            self._polled.input.put(data)
             self._dialogue.given(self._polled.input.given())
             if self._dialogue.owes_credit:
                 self._send_messages()
@@ -296,12 +295,13 @@ class Connection:
         self._command = command
         self._began = time.monotonic()
         self._deadline = None
-        # What has arrived before the pid names the additions.
-        for _ in range(_MOST_AT_ONCE):
-            data = self._transport.receive_now()
-            if data is None:
-                break
-            self._dialogue.receive(data)
+        # The client cannot know yet that this server has additions, in what has arrived by now.
+        with contextlib.suppress(TransportClosed, ProtocolError):  # that is met again, behind this
+            for _ in range(_MOST_AT_ONCE):
+                data = self._transport.receive_now()
+                if data is None:
+                    break
+                self._dialogue.receive(data)
         self._dialogue.started(process.pid, command, process.features, process.reattached)
         self._send_messages()
         self._log("attach" if process.reattached else "start")  # while the client is told

@@ -1,10 +1,9 @@
-"""The file objects of a process: raw I/O over descriptors, and over memory.
+"""The file objects of a process: what is common to all, and what raw files may offer.
 
-:class:`DescriptorReader` and :class:`DescriptorWriter` are the ends of a local command's pipes and
-terminal. :class:`BoundedPipe` is a pipe in memory, which a thread that receives messages fills and
-a :class:`PipeReader` empties. :func:`buffered_reader` and :func:`buffered_writer` put the io
-module's own buffers on top, so that ``read``, ``read1``, ``readline``, iteration, ``readinto``,
-``peek``, ``io.TextIOWrapper`` and ``shutil.copyfileobj`` behave as on any file.
+:func:`buffered_reader` and :func:`buffered_writer` put the io module's own buffers on top of a raw
+file, of :mod:`.descriptors` or of :mod:`.bounded_pipe`, so that ``read``, ``read1``, ``readline``,
+iteration, ``readinto``, ``peek``, ``io.TextIOWrapper`` and ``shutil.copyfileobj`` behave as on any
+file.
 """
 
 from __future__ import annotations
@@ -65,7 +64,11 @@ class RawOutput(Protocol):
         """Block until ``readinto`` would not, for at most ``timeout`` seconds; return if so."""
 
     def set_capacity(self, size: int, /) -> None:
-        """Ask for so many bytes to be held before the writer has to wait; perhaps in vain."""
+        """Ask for so many bytes to be held before the writer has to wait; perhaps in vain.
+
+        Raises:
+            ValueError: It is closed.
+        """
 
     def stop(self) -> None:
         """Let a read that blocks in another thread end, and each later one. Waits for nothing."""
@@ -85,6 +88,9 @@ class RawInput(Protocol):
 
     def end_of_file(self) -> bytes:
         """Return the character that ends a terminal's input, which goes on; nothing of a pipe."""
+
+    def send_eof(self) -> None:
+        """Send that character in another way, where there is none; perhaps block."""
 
     def poll_fileno(self) -> int:
         """Return a descriptor that is writable when ``write_now`` takes something."""

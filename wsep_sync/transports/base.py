@@ -99,9 +99,10 @@ class Transport(ABC):
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the WebSocket (RFC 6455, section 7.1.2), then the connection.
 
-        Sends a close frame and waits for the peer's, reading and dropping what comes before it,
-        :data:`CLOSE_TIMEOUT` seconds at most. A thread that is receiving meanwhile gets
-        ``TransportClosed``. Calling it again is harmless.
+        Sends a close frame and waits for the peer's, reading and dropping what comes before it.
+        Blocks for :data:`CLOSE_TIMEOUT` seconds at most until that is sent, if the peer does not
+        read, and for as long again until its own has come. A thread that is receiving meanwhile
+        gets ``TransportClosed``. Calling it again is harmless.
 
         Args:
             code: 1000 for a normal end, 1011 for an error, 1009 for a message too long.

@@ -98,10 +98,17 @@ class PolledTransport(ABC):
 
 
 def polled(transport: Transport) -> PolledTransport:
-    """Return a transport as a loop needs it: itself, or one whose threads block in its place."""
+    """Return a transport as a loop needs it: itself, or one whose threads block in its place.
+
+    Raises:
+        ProtocolError: No more threads can be had.
+    """
     if isinstance(transport, PolledTransport) and transport.polls:
         return transport
-    return _Threaded(transport)
+    try:
+        return _Threaded(transport)
+    except RuntimeError as error:  # to the kernel threads are processes, of which it has enough
+        raise ProtocolError(f"serve: {error}") from error
 
 
 class _Threaded(PolledTransport):
@@ -197,7 +204,11 @@ class _Threaded(PolledTransport):
             self._changed.notify_all()
             start, self._sends = not self._sends, True
         if start:
-            start_thread(self._send_all, name="wsep-transport-out", died=self._died)
+            try:
+                start_thread(self._send_all, name="wsep-transport-out", died=self._died)
+            except RuntimeError as error:  # no more can be had
+                self._died(error)
+                raise TransportClosed(1006, str(error)) from error
         return False
 
     def send_now(self, *messages: Buffer) -> bool:

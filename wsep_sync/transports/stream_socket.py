@@ -110,7 +110,8 @@ class StreamSocket:
         self._control: deque[bytes] = deque(maxlen=1)
         self._unsent: Sequence[Buffer] = ()  # before the next message; guarded by _send_lock
         self._last_sent = False  # no message may follow; guarded by _send_lock
-        self._wants_to_send = WRITE
+        # What follows is single values, each replaced in one step.
+        self._wants_to_send, self._wants_to_receive = WRITE, 0  # the loop's, to wait for
         self._ping = ping
         self._next_ping = time.monotonic() + liveness.PING_INTERVAL
         self._deadline: float | None = None  # time.monotonic()
@@ -202,20 +203,22 @@ class StreamSocket:
         self._unsent = _without(self._unsent, sent)
 
     def wanted(self) -> int:
-        """Return what to wait for to send on, or 0; of TLS, that may be ``READ``."""
-        return self._wants_to_send if self._unsent or self._control else 0
+        """Return what to wait for besides input, or 0; TLS may read to send, and the reverse."""
+        to_send = self._wants_to_send if self._unsent or self._control else 0
+        return to_send | self._wants_to_receive
 
     def _receive_now(self, buffers: Sequence[memoryview]) -> int:
         """Receive without blocking; raise ``BlockingIOError`` if there is nothing, or enough."""
         if not self.reads_left:
             raise BlockingIOError
         self.reads_left -= 1
+        self._wants_to_receive = 0
         try:
             return self._receive_once(buffers)
         except BlockingIOError:
             pass
         except OSError as error:
-            self._tls_wants(error)
+            self._wants_to_receive = self._tls_wants(error) & WRITE  # to read is waited for anyhow
         if self._shut:
             raise TransportClosed(1006, "the connection is closed")
         raise BlockingIOError

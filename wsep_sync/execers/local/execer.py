@@ -112,7 +112,7 @@ class LocalExecer(Execer):
         environment = {
             name: value
             for name, value in os.environ.items()
-            # None is what an entry has that begins with "=": Python would refuse it in a child's.
+            # An entry that begins with "=" has an empty name: Python would refuse it in a child's.
             if name
             and (
                 self._pass_env is None

@@ -253,7 +253,8 @@ class RemoteExecer(Execer):
         began = time.monotonic()
         window = self._output_limit if has_credit(transport.peer_features) else None
         try:
-            transport.send(message(transport.peer_features, window).encode())
+            first = message(transport.peer_features, window).encode()
+            transport.send(first, timeout=self._timeout)
             transport.set_deadline(self._timeout)
             receiver = Receiver()
             dialogue = ClientDialogue()

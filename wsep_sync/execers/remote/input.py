@@ -42,7 +42,8 @@ class RemoteInput(SentInput):
     def __init__(self, transport: Transport, dialogue: ClientDialogue) -> None:
         self._transport = transport
         self._dialogue = dialogue
-        # Guards what the dialogue knows of the input.
+        # Guards what the dialogue knows of the input. What else it knows is the receiver's, and for
+        # others to read once the process has ended.
         self._changed = threading.Condition()
 
     def _send(self, piece: memoryview) -> None:
