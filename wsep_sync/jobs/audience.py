@@ -51,7 +51,7 @@ class Audience:
             if self._filter is None and recording is not None:
                 self._filter = QueryFilter(recording.snapshot())
                 self.held_back = len(self._filter.held)
-            client.raw = False
+            client.unfiltered = False
         self._clients[client] = None
 
     def remove(self, client: Client) -> None:
@@ -90,8 +90,8 @@ class Audience:
         """Return whether there is somebody whose terminal may answer; requires holding the lock."""
         asked = False
         for client in self._clients:
-            live = client.put(data if client.raw else filtered, alt_generation)
-            asked = asked or (live and client.raw and not client.read_only)
+            live = client.put(data if client.unfiltered else filtered, alt_generation)
+            asked = asked or (live and client.unfiltered and not client.read_only)
         return asked
 
     def _choose_asked(self, recording: Recording) -> None:
@@ -102,7 +102,7 @@ class Audience:
         """
         assert self._lock.locked()
         able = [client for client in self._clients if not client.read_only]
-        if self.held_back and any(client.raw for client in able):
+        if self.held_back and any(client.unfiltered for client in able):
             return
         held = self._filter.held if self._filter is not None and self.held_back else b""
         if len(self._clients) < 2:
@@ -110,8 +110,8 @@ class Audience:
         asked = max(able, key=lambda client: client.typed, default=None)
         for client in self._clients:
             raw = self._filter is None or client is asked
-            if held and client.raw:
+            if held and client.unfiltered:
                 raw = True  # one who watches, and has had it
             elif held and raw:
                 client.put(held, recording.alt_generation)
-            client.raw = raw
+            client.unfiltered = raw

@@ -37,13 +37,12 @@ __all__ = [
 # Bytes of what is read ahead of a client.
 _READ_BUFFER = 1 << 12
 
-# How many bytes may wait for one client before they are dropped, and it is redrawn instead.
+# How many bytes may wait for one client before they are dropped, and it is redrawn instead: one
+# that reads too slowly is to hold up neither the command nor the others, nor to fill the memory.
 _CLIENT_LIMIT = 1 << 20
-
 
 # And in how many chunks: a program that writes byte by byte would make a hundred megabytes of it.
 _CLIENT_CHUNKS = 1 << 12
-
 
 _INPUT_PIECE = 1 << 14
 
@@ -63,10 +62,10 @@ class Client(Process):
         self.reattached = reattached
         self.read_only = read_only
         self._session = session
-        self._raw = ClientInput(self), ClientOutput(self)
-        self.stdin = streams.buffered_writer(self._raw[0])
+        self._files = ClientInput(self), ClientOutput(self)
+        self.stdin = streams.buffered_writer(self._files[0])
         # A small buffer: servers read past it, and have many of these.
-        self.stdout = streams.buffered_reader(self._raw[1], _READ_BUFFER)
+        self.stdout = streams.buffered_reader(self._files[1], _READ_BUFFER)
         self.stderr = streams.empty_reader()
         # All of these are guarded by the session's lock.
         self.changed = threading.Condition(session._lock)
@@ -78,7 +77,7 @@ class Client(Process):
         self.attached = True
         self.held_up = False  # its input was refused, and it is to be woken when there is room
         self._wake: Callable[[], None] | None = None  # wakes the loop that polls it, if one does
-        self.raw = True  # it gets the output as it is, with what its terminal answers
+        self.unfiltered = True  # it gets the output as it is, with what its terminal answers
         self.typed = 0  # when it did last, in order among all clients; 0 is never
         self._last: Snapshot | None = None  # what there is to be redrawn when all has ended
         # The rest are for the thread that reads, or draws for it meanwhile.
@@ -204,7 +203,7 @@ class Client(Process):
         self.stale = False
         self.alt_generation = snapshot.alt_generation if snapshot.in_alt else None
         # What the filter holds back comes whole later, or not at all.
-        self._too_early = 0 if self.raw else session._audience.held_back
+        self._too_early = 0 if self.unfiltered else session._audience.held_back
         return snapshot
 
     def _start_drawing(self, snapshot: Snapshot) -> bool:
@@ -297,7 +296,7 @@ class Client(Process):
             self.notify()
             session._input.leave()
             goes_on = session._state is State.READY
-        for raw in self._raw:
+        for raw in self._files:
             raw.leave()
         session._size.tell()
         if goes_on:

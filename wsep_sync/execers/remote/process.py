@@ -41,7 +41,6 @@ from .receiver import Receiver
 
 __all__ = [
     "RemoteProcess",
-    "has_credit",
 ]
 
 

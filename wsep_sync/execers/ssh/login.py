@@ -1,4 +1,8 @@
-"""Making a connection to an SSH host, whose key is looked at, and ending it: :class:`Login`."""
+"""Making a connection to an SSH host, whose key is looked at, and ending it: :class:`Login`.
+
+With which key to log in is paramiko's search: the one that is named, if any, those of the SSH agent
+(``$SSH_AUTH_SOCK``), and ``~/.ssh/id_*``.
+"""
 
 from __future__ import annotations
 
