@@ -63,6 +63,7 @@ def test_the_size_goes_back_to_that_of_those_who_stay(sessions: Hub) -> None:
 
 def test_who_leaves_and_was_not_the_latest_changes_nothing(sessions: Hub) -> None:
     one = sessions.attach("x", *SIZES, rows=24, cols=80)
+    one.until(b"ready")
     two = sessions.attach("x", rows=30, cols=100)
     three = sessions.attach("x", rows=0, cols=0)
     two.until(b"size 30 100.")
@@ -78,6 +79,7 @@ def test_who_leaves_and_was_not_the_latest_changes_nothing(sessions: Hub) -> Non
 
 def test_one_that_does_not_know_its_size_has_none_to_go_back_to(sessions: Hub) -> None:
     one = sessions.attach("x", *SIZES, rows=0, cols=0)
+    one.until(b"ready")
     two = sessions.attach("x", rows=30, cols=100)
     one.until(b"size 30 100.")
     two.leave()
