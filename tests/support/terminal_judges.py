@@ -65,6 +65,13 @@ class _PyteScreen(pyte.Screen):
         self.cursor.hidden = hidden
         (self.mode.add if wrap else self.mode.discard)(pyte.modes.DECAWM)
 
+    def draw(self, data: str) -> None:
+        # Without autowrap it waits to wrap all the same, as xterm does. Others don't: this is to be
+        # one of those.
+        super().draw(data)
+        if pyte.modes.DECAWM not in self.mode:
+            self.cursor.x = min(self.cursor.x, self.columns - 1)
+
     def insert_lines(self, *args: Any, **kwargs: Any) -> None:
         self.touch_lines()
         super().insert_lines(*args, **kwargs)

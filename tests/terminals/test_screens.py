@@ -97,6 +97,18 @@ NOT_FOR_PYTE = {
 }
 
 
+@pytest.mark.parametrize("screen", ["", "\x1b[?1049h\x1b[H"], ids=["normal", "alternate"])
+@pytest.mark.parametrize("columns", [7, COLUMNS])
+def test_a_full_row_without_autowrap(engine, judge, columns, screen) -> None:
+    for end in ("qq", "漢"):
+        before = f"one\r\n{screen}\x1b[?7l{'q' * (columns - 2)}{end}".encode()
+        for after in (b"", b"\bZ", b"Z", b"\x1b[?7hZ", b"\x1b[KZ", b"\r\nZ"):
+            terminal = engine(ROWS, columns)
+            terminal.feed(before)
+            shown = judge(LEFT_OVER + terminal.redraw() + after, ROWS, columns)
+            assert_same(shown, judge(before + after, ROWS, columns))
+
+
 @pytest.mark.parametrize("before", SCREENS.values(), ids=SCREENS)
 def test_in_alternate_screen_and_after(engine, judge, before) -> None:
     if before == SCREENS["full reset"]:

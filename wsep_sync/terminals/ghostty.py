@@ -144,6 +144,9 @@ class Emulator:
         parts += [self._colours(), dump.tabs, b"\x1b[H", self._rows_bytes(dump.content)]
         parts.append(b"\x1b[?69h" if self._mode(69) else b"")
         parts += [dump.margins, dump.keyboard]
+        # Without autowrap some terminals leave the cursor on a full row's last cell, and others
+        # wait to wrap: each does so if it is off before that cell is painted.
+        parts.append(b"" if self._mode(7) else b"\x1b[?7l")
         last = [_cursor_bytes(dump, self._mode(6))]
         modes = _MODE.finditer(dump.modes)
         last += [m[0] for m in modes if not m[1] or int(m[2]) not in _SKIPPED_MODES]
