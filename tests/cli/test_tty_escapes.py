@@ -32,6 +32,7 @@ def test_leaving_a_command_ends_it() -> None:
         pid = int(outer.match[1])
         with ends_processes(pid):
             outer.send("~.")
+            outer.expect_exact("the connection was closed, which ends the command")
             assert outer.end() == 255
             assert not alive(pid)
 

@@ -130,6 +130,22 @@ def test_attempts_are_told_on_one_line_until_ctrl_c(server: str) -> None:
         assert alive(pid)
 
 
+@pytest.mark.parametrize("hangs", [False, True], ids=["between attempts", "in an attempt"])
+def test_a_session_is_left_while_its_connection_is_lost(server: str, hangs: bool) -> None:
+    options = ["--id", "s", "--timeout", "1000"]
+    with Relay(server) as relay, bash("--url", relay.url, *options) as outer:
+        outer.send("half a line")
+        outer.expect_exact("half a line")
+        relay.cut(refuse=True)
+        outer.expect_exact("attempt 2")
+        if hangs:
+            relay.hang()
+            eventually(lambda: relay.accepted == 3, "the attempt")
+        outer.send("~.")
+        outer.expect_exact("left session s")
+        assert outer.end() == 0
+
+
 def test_ctrl_c_while_an_attempt_hangs(server: str) -> None:
     options = ["--id", "s", "--timeout", "1000"]
     with Relay(server) as relay, bash("--url", relay.url, *options) as outer:

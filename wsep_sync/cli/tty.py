@@ -25,7 +25,7 @@ from ..streams.wakeup import WRITE, wait_for
 from ..threads import start_thread
 from .client import Target, client_command, exit_status, target
 from .console import NO_CONNECTION, PIECE, one_line, read, write
-from .signals import Signals
+from .signals import Ended, Signals
 
 if TYPE_CHECKING:
     from ..process import Process
@@ -115,7 +115,7 @@ class _TerminalClient:
         # What is shown; replaced by the thread that shows, used by the others. None while there
         # is no connection.
         self._process: Process | None = None
-        self._left = False  # by ~.
+        self._leave = threading.Event()  # by ~.
         self._failure: Exception | None = None  # of another of our threads, which ends all
         self._in_alt = False  # the alternate screen is shown
         self._screen = threading.Lock()  # held while something is shown; guards _over
@@ -135,13 +135,15 @@ class _TerminalClient:
                 start_thread(self._type, name="wsep-keyboard", died=self._end_with)
                 try:
                     return signals.wait_for_call(self._show)
-                except BaseException:
+                except BaseException as error:
                     # Not for long: it may be stuck with a terminal that takes nothing.
                     locked = self._screen.acquire(timeout=1.0)
                     self._over = True
                     if locked:
                         self._screen.release()
                     self._leave_modes()
+                    if locked and isinstance(error, Ended) and self._leave.is_set():
+                        return self._say_left()
                     raise
         finally:
             self._over = True
@@ -163,23 +165,21 @@ class _TerminalClient:
             assert self._process is not None
             try:
                 self._copy(self._process)
-                if not (self._left or self._failure):
+                if not (self._leave.is_set() or self._failure):
                     return exit_status(self._process)
             except ExitMissing as error:
                 lost = copy_error(error)  # without a traceback, which refers to this frame
             if self._failure is not None:
                 self._leave_modes()
                 raise copy_error(self._failure)
-            if self._left:
+            if self._leave.is_set():
                 self._leave_modes()
-                if self._command.id:
-                    self._say(f"left session {one_line(self._command.id)}")
-                    return 0
-                return NO_CONNECTION
+                return self._say_left()
             if not self._command.id or self._arguments.no_reconnect:
                 raise copy_error(lost)
             self._leave_modes()
             process, self._process = self._process, None
+            self._escapes.start_line()
             process.close()
             if not _can_attach(process):
                 # As the reference. It would start the command once more if it has ended.
@@ -189,6 +189,14 @@ class _TerminalClient:
                 )
             self._process = self._connect_again(lost)
             self._resized.set()  # perhaps, meanwhile
+
+    def _say_left(self) -> int:
+        """Say what became of what was left; return the exit status for it."""
+        if self._command.id:
+            self._say(f"left session {one_line(self._command.id)}")
+            return 0
+        self._say("the connection was closed, which ends the command")
+        return NO_CONNECTION
 
     def _copy(self, process: Process) -> None:
         raw = process.stdout.raw
@@ -207,7 +215,7 @@ class _TerminalClient:
                 write(descriptor, memoryview(data))
 
     def _connect_again(self, lost: ExitMissing) -> Process:
-        """Try until there is a connection, or a refusal; the user ends it with Ctrl-C."""
+        """Try until there is a connection, or a refusal; Ctrl-C ends it, and so does to leave."""
         attempt = 0
         reason = ""
         while True:
@@ -242,6 +250,8 @@ class _TerminalClient:
                 last = data[-1:]
                 process = self._process
                 typed, leave = self._escapes.feed(data)
+                if leave:
+                    self._leave.set()
                 if process is None:
                     # There is nobody to type to, but an interrupt is for us.
                     if leave or b"\x03" in data:
@@ -250,7 +260,6 @@ class _TerminalClient:
                 with contextlib.suppress(OSError, ValueError):
                     process.stdin.raw.write(typed)
                 if leave:
-                    self._left = True
                     process.close()
         process = self._process
         if process is not None:
@@ -287,8 +296,8 @@ class _TerminalClient:
                 write(1, memoryview(left + _RESET_MODES + b"\r\n"))
 
     def _say(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            self._put(2, f"[wsep-sync: {text}]\r\n".encode())
+        with contextlib.suppress(OSError):  # nobody else writes any more
+            write(2, memoryview(f"[wsep-sync: {text}]\r\n".encode()))
 
 
 def _can_attach(process: Process) -> bool:

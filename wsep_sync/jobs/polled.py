@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -37,6 +38,9 @@ _END_OF_FILE = b"\4"
 # What a thread that reads in the loop's place may be ahead of it, in bytes.
 _AHEAD = 1 << 17
 
+# Seconds until a file is tried again that does not block, and has no descriptor to be polled.
+_PAUSE = 0.01
+
 # None is the end of the input; a function does what is to be done at that place.
 _Item: TypeAlias = "Buffer | Callable[[], None] | None"
 
@@ -59,16 +63,29 @@ class PolledProcess:
     ) -> None:
         self.process = process
         self.outputs: dict[str, PolledOutput] = {}
+        self.input: PolledInput | None = None
         self.threads: list[threading.Thread] = []
-        for name in outputs:
-            self.outputs[name] = PolledOutput(getattr(process, name), name, wakeup, self.threads)
-        self.input = PolledInput(process.stdin, wakeup, self.threads) if takes_input else None
-        self.end = PolledEnd(process, wakeup, self.threads)
+        try:
+            for name in outputs:
+                file = getattr(process, name)
+                self.outputs[name] = PolledOutput(file, name, wakeup, self.threads)
+            if takes_input:
+                self.input = PolledInput(process.stdin, wakeup, self.threads)
+            self.end = PolledEnd(process, wakeup, self.threads)
+        except RuntimeError:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        """Let no thread wait for the loop any more."""
+        if self.input is not None:
+            self.input.close()
+        for output in self.outputs.values():
+            output.drop()
 
     def close(self) -> None:
         """Let the threads end, and close the files; the process must have been closed."""
-        if self.input is not None:
-            self.input.close()
+        self._let_go()
         for thread in self.threads:
             thread.join()
         for file in (self.process.stdin, self.process.stdout, self.process.stderr):
@@ -114,6 +131,11 @@ class PolledOutput:
         if set_capacity is not None:
             set_capacity(size)
 
+    def drop(self) -> None:
+        """Drop what a thread has read ahead, and will."""
+        if self.raw is not self._file.raw:
+            self.raw.close()
+
     def close(self) -> None:
         """Close it for the command."""
         if self.raw is not self._file.raw:
@@ -131,6 +153,9 @@ def _read_ahead(raw: io.RawIOBase, pipe: BoundedPipe) -> None:
         while not pipe.reader_gone:
             buffer = bytearray(_AHEAD // 2)
             count = raw.readinto(buffer)
+            if count is None:  # it does not block, then, and nothing tells when there is something
+                time.sleep(_PAUSE)
+                continue
             if not count:
                 break
             pipe.feed(memoryview(buffer)[:count])
@@ -303,13 +328,21 @@ class PolledInput:
                     item()
                 else:
                     size = len(item)
-                    self._file.raw.write(item)
+                    self._write_whole(item)
             except (OSError, ValueError):
                 self._break()
             with self._changed:
                 self._size = max(0, self._size - size)
                 self._given += size
             self._wakeup.set()
+
+    def _write_whole(self, data: Buffer) -> None:
+        rest = memoryview(data)
+        while rest and not self._closed:
+            count = self._file.raw.write(rest)
+            if count is None:  # as in _read_ahead
+                time.sleep(_PAUSE)
+            rest = rest[count or 0 :]
 
     def close(self) -> None:
         """Let the thread end; the process must have been closed, lest it be stuck in writing."""

@@ -52,8 +52,10 @@ from .metrics import Metrics
 
 __all__ = ["GOING_AWAY", "Connection", "Starter", "server_ending"]
 
-# How many seconds a client has to close after it was told the exit status.
-_CLOSE_WAIT = 5.0
+# How many seconds a client has to close after it was told the exit status. They count from the last
+# sign that it takes what came before that, for a slow link, and the proxies on it, hold much; were
+# it closed here, what the client still says would be answered with a reset, which drops all that.
+_CLOSE_WAIT = 60.0
 
 #: RFC 6455, section 7.4.1: going away.
 GOING_AWAY = 1001
@@ -162,6 +164,8 @@ class Connection:
                 self._send_last()
                 return
             again |= transport.has_more() and not self._is_full()
+            # The answer to a ping may have taken the rest of a message along.
+            again |= not self._flushed and transport.fileno() >= 0 and not transport.wanted()
             poller.wait(self._wanted(), 0.0 if again else self._timeout())
             poller.woken |= again
             if self._going_away:
@@ -172,8 +176,11 @@ class Connection:
             if not self._flushed or transport.wanted():  # the answer to a ping, say
                 self._send(transport.flush_now)
                 poller.woken |= self._flushed  # an output may have waited for that
-            if transport.has_more() or poller.woken or poller.is_ready(transport.fileno()):
-                poller.woken |= self._receive()  # or for what the client has taken
+            came = transport.has_more() or poller.woken or poller.is_ready(transport.fileno())
+            if came and self._receive():
+                poller.woken = True  # an output may have waited for what the client has taken
+                if dialogue.state is ServerState.FINISHED:
+                    self._let_client_close()
             again = self._polled is not None and self._attend(self._polled)
             again |= self._mute
 
@@ -199,8 +206,15 @@ class Connection:
         if self._dialogue.state is ServerState.OPEN:
             text = f"no start within {self._options.start_timeout:g} seconds"
             raise ProtocolError(text, POLICY_VIOLATION)
+        if self._transport.unsent():
+            self._let_client_close()
+            return
         # It has been told the exit status, and had its time to close.
         raise TransportClosed(1000, "the client has not closed")
+
+    def _let_client_close(self) -> None:
+        """Give the client its time to close, from now on."""
+        self._deadline = time.monotonic() + _CLOSE_WAIT
 
     def _wanted(self) -> dict[int, int]:
         """Return the descriptors there are to be waited for, and for what."""
@@ -329,7 +343,7 @@ class Connection:
         if self._flushed and (messages := self._dialogue.messages()):
             self._send(self._transport.send_now, *messages)
         if self._deadline is None and self._dialogue.state is ServerState.FINISHED:
-            self._deadline = time.monotonic() + _CLOSE_WAIT
+            self._let_client_close()
 
     def _send_last(self) -> None:
         """Hand over what is still to be told: it goes ahead of the close frame."""
@@ -454,15 +468,17 @@ class Connection:
         process, command = self._process, self._command
         if process is None:
             return
-        if self._ended:
-            process.close()  # what it left in the background was left there on purpose
-        else:
-            if command is not None and command.tty and command.id:
-                # The session goes on, and what was typed last, "make" and Enter say, is for it.
-                self._write_last_input()
-            process.hang_up()
-        if self._polled is not None:
-            self._polled.close()
+        try:
+            if self._ended:
+                process.close()  # what it left in the background was left there on purpose
+            else:
+                if command is not None and command.tty and command.id:
+                    # The session goes on, and what was typed last, "make" and Enter say, is for it.
+                    self._write_last_input()
+                process.hang_up()
+        finally:
+            if self._polled is not None:
+                self._polled.close()
 
     def _write_last_input(self) -> None:
         input = None if self._polled is None else self._polled.input

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ..dropped import later
@@ -173,6 +174,10 @@ class _Sink(RawFile):
         pass
 
 
+# Lest two threads open the null device for one file.
+_opening = threading.Lock()
+
+
 class _Empty(RawFile):
     """What is at its end. A pipe would do, and cost some KiB for each terminal that is held."""
 
@@ -197,8 +202,9 @@ class _Empty(RawFile):
 
     def fileno(self) -> int:
         self._check_open()
-        if self._fd < 0:
-            self._fd = os.open(os.devnull, os.O_RDONLY)
+        with _opening:
+            if self._fd < 0:
+                self._fd = os.open(os.devnull, os.O_RDONLY)
         return self._fd
 
     def close(self) -> None:

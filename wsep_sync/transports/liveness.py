@@ -40,7 +40,11 @@ import sys
 
 from ..errors import suppress_system
 
-__all__ = ["PING_INTERVAL", "TICK", "is_gone", "keep_alive"]
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+__all__ = ["PING_INTERVAL", "TICK", "is_gone", "keep_alive", "unsent"]
 
 #: How many seconds whoever waits for a socket waits at most before it calls :func:`is_gone`.
 TICK = 3.0
@@ -102,3 +106,16 @@ def is_gone(sock: socket.socket) -> bool:
         return False
     silence: int = min(last_data, last_ack)
     return max(retransmits, probes) >= _TRIES and silence >= _SILENCE * 1000
+
+
+def unsent(sock: socket.socket) -> int:
+    """Return how many bytes of what was sent the peer's machine has not acknowledged.
+
+    0 where the platform is not Linux (tcp(7), SIOCOUTQ).
+    """
+    if sys.platform != "linux":
+        return 0
+    count = bytearray(4)
+    with suppress_system():
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)
+    return int.from_bytes(count, sys.byteorder)

@@ -81,6 +81,10 @@ class PolledTransport(ABC):
     def flush_now(self) -> bool:
         """Send on what was kept; return whether nothing is any more. Raises the same."""
 
+    def unsent(self) -> int:
+        """Return how many bytes the peer's machine has not acknowledged, as far as is known."""
+        return 0
+
     @abstractmethod
     def hung_up(self) -> bool:
         """As :meth:`.Transport.hung_up`."""

@@ -26,6 +26,7 @@ from ..protocol.frames import (
 )
 from ..protocol.messages import MAX_MESSAGE
 from ..streams.wakeup import Wakeup
+from . import liveness
 from .base import CLOSE_TIMEOUT, Buffer, Transport, close_reason
 from .polled import PolledTransport
 from .stream_socket import StreamSocket
@@ -158,6 +159,9 @@ class SocketTransport(Transport, PolledTransport):
 
     def flush_now(self) -> bool:
         return self._stream.send_now()
+
+    def unsent(self) -> int:
+        return liveness.unsent(self._stream.socket)
 
     def tick(self) -> None:
         self._stream.tick()

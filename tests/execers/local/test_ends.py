@@ -349,3 +349,16 @@ def test_the_destructor_of_a_process_with_unsent_input(execer: LocalExecer) -> N
         started.stdin.write(b"never sent")
     del started
     gc.collect()
+
+
+@pytest.mark.parametrize("tty", [False, True], ids=["pipes", "tty"])
+def test_a_start_that_is_interrupted_leaves_no_command(
+    tty: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_pid: int) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("wsep_sync.execers.local.process.ExitWatch", interrupted)
+    with pytest.raises(ZeroDivisionError):
+        LocalExecer().start(Command("sleep", ["1000"], tty=tty))
+    # That no child is left is seen to after each test.

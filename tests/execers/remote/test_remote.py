@@ -10,6 +10,7 @@ import queue
 import socket
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -399,3 +400,30 @@ def test_a_timeout_that_is_none_leaves_no_socket(url: str, timeout: Any) -> None
     ):
         with pytest.raises((TypeError, ValueError), match=r"^timeout must be a number of seconds"):
             call()
+
+
+def starting_thread(name: str) -> bool:
+    return any(thread.name.startswith(name) for thread in threading.enumerate())
+
+
+def test_a_start_that_failed_keeps_no_thread_while_its_error_is_kept(url: str) -> None:
+    with connect(url) as execer:
+        with pytest.raises(StartError) as caught:
+            execer.start(Command("/no/such/program"))
+        eventually(lambda: not starting_thread("wsep-receive"), "the thread has ended")
+    assert caught.value.__traceback__ is not None  # with all that its frames refer to
+
+
+def test_no_more_threads_is_an_error_of_starting(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "wsep-receive":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with connect(url) as execer, pytest.raises(StartError) as caught:
+        execer.start(Command("true"))
+    assert isinstance(caught.value, OSError)
+    assert caught.value.errno == errno.EAGAIN

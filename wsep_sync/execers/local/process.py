@@ -55,6 +55,7 @@ class LocalProcess(Awaited):
         # and a descriptor between two bytecodes belongs to nobody. Let go of when reaped.
         self._watch: ExitWatch | None
         with contextlib.ExitStack() as undo:
+            undo.callback(self._end_unfinished)
             # Before the command, as all that can fail: of the input, and of each output, which can
             # be stopped alone.
             self._stop = Wakeup()
@@ -64,8 +65,14 @@ class LocalProcess(Awaited):
                 self._start_on_terminal(command, environment, undo)
             else:
                 self._start_on_pipes(command, environment, undo)
+            self.pid = self._child.pid
             undo.pop_all()
-        self.pid = self._child.pid
+
+    def _end_unfinished(self) -> None:
+        """End the command if there is one: a signal's handler has raised while this was made."""
+        if hasattr(self, "_child"):
+            self._child.kill()
+            self._child.wait()
 
     def _start_on_pipes(
         self, command: Command, environment: dict[str, str] | None, undo: contextlib.ExitStack

@@ -117,15 +117,16 @@ class LocalTerminal:
 
     def close_slave(self) -> None:
         """Let go of the command's end: with it open here, the output would never end."""
-        if self.slave >= 0:
-            os.close(self.slave)
-            self.slave = -1
+        # First it is forgotten: a signal's handler may raise before the next line.
+        slave, self.slave = self.slave, -1
+        if slave >= 0:
+            os.close(slave)
 
     def close(self) -> None:
         """Close this descriptor of the master. Harmless to call again."""
-        if self._master >= 0:
-            os.close(self._master)
-            self._master = -1
+        master, self._master = self._master, -1
+        if master >= 0:
+            os.close(master)
 
     def __del__(self) -> None:
         if hasattr(self, "slave"):

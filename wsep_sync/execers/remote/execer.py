@@ -252,11 +252,15 @@ class RemoteExecer(Execer):
         """Start the command over this connection, which is closed if that fails."""
         began = time.monotonic()
         window = self._output_limit if has_credit(transport.peer_features) else None
+        receiver = None
         try:
             first = message(transport.peer_features, window).encode()
             transport.send(first, timeout=self._timeout)
             transport.set_deadline(self._timeout)
-            receiver = Receiver()
+            try:
+                receiver = Receiver()
+            except RuntimeError as error:  # no more threads can be had
+                raise start_error(errno.EAGAIN, command.command) from error
             dialogue = ClientDialogue()
             while dialogue.state is ClientState.ASKED:
                 dialogue.receive(transport.receive())
@@ -284,6 +288,9 @@ class RemoteExecer(Execer):
             transport.abort()
             transport.close()
             raise
+        finally:
+            if receiver is not None:
+                receiver.cancel()  # a traceback may keep it for long
 
     def close(self) -> None:
         """Close the connection that waits for a command; running commands are left alone."""

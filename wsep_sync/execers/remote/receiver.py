@@ -55,6 +55,10 @@ class Receiver:
         """
         self._work.put((receive, died))
 
+    def cancel(self) -> None:
+        """Let the thread end, unless it has begun to receive."""
+        self._work.put(None)
+
     def __del__(self) -> None:
         if self.__dict__:  # or else the handler of a signal has raised before there was anything
             self._work.put(None)
