@@ -253,6 +253,19 @@ def test_switches_of_screens_split_at_every_byte(sessions: Hub, judge: Judge, sw
         end(sessions, first, second)
 
 
+@pytest.mark.parametrize("mode", [47, 1047])
+def test_a_cursor_stays_where_a_full_screen_program_left_it(
+    sessions: Hub, judge: Judge, mode: int
+) -> None:
+    first = raw_cat(sessions, "x", 6, 20)
+    send(first, b"norm\x1b[?%dh\x1b[4;4Halt" % mode)
+    second = sessions.attach("x", rows=6, cols=20)
+    assert judge.same(first, second, 6, 20).in_alt
+    send(first, b"\x1b[?%dlAFTER" % mode)
+    judge.same(first, second, 6, 20)
+    assert text_of(second.got, 6, 20)[:4] == ["norm", "", "", "      AFTER"]
+
+
 def end(sessions: Hub, *clients: Client) -> None:
     """End the session of these clients, for the next one with its id."""
     clients[0].process.kill()

@@ -194,6 +194,25 @@ def test_redraw_in_alternate_screen_shows_that_alone(engine, judge, enter, leave
     assert not shown.in_alt
 
 
+@pytest.mark.parametrize("mode", [47, 1047])
+@pytest.mark.parametrize(
+    "text",
+    ["\x1b[4;4Halt", "alt", "alt\r\n\x1b[31malt", "", "\x1b[2;2H" + "a" * 10000 + "\x1b[5;5Halt"],
+    ids=["placed", "where it was", "below", "nothing", "long"],
+)
+def test_modes_that_leave_the_cursor_where_it_is(engine, judge, mode, text) -> None:
+    inside = f"one\r\nnorm\x1b[?{mode}h{text}".encode()
+    leave = b"\x1b[?%dl" % mode
+    check(engine, judge, inside, b" and more")
+    check(engine, judge, inside + leave, b"AFTER")
+    terminal = engine(ROWS, COLUMNS)
+    terminal.feed(inside)
+    got = LEFT_OVER + terminal.redraw() + leave
+    terminal.feed(leave)
+    shown = judge(got + terminal.redraw() + b"AFTER", ROWS, COLUMNS)
+    assert_same(shown, judge(inside + leave + b"AFTER", ROWS, COLUMNS))
+
+
 def test_modes_set_in_the_alternate_screen_outlive_it(engine, judge) -> None:
     before = b"$ \x1b[?1049h\x1b[?2004h\x1b[?1h\x1b=\x1b[31m\x1b(0\x1b]2;vi\x07\x1b[4h"
     check(engine, judge, before + b"\x1b[?1049l", b"ls")

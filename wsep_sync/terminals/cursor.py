@@ -11,16 +11,20 @@ CURSOR_LOOKS_BACK = 16 * 1024
 _CURSOR_TOKENS = re.compile(rb"\x1b" + SEQUENCE_BODY + rb"|[^\x00-\x1f\x7f]+|[\b\t\n\v\f\r]")
 
 
-def cursor_after(data: bytes, rows: int, columns: int) -> tuple[int, int]:
+def cursor_after(
+    data: bytes, rows: int, columns: int, looks_back: int = CURSOR_LOOKS_BACK
+) -> tuple[int, int]:
     """Return where the cursor is, from 1, after `data` on a clear screen.
 
     An estimate: it follows text, wrapping, margins and movements, but no tab stops and no insert
     mode. Programs that ask for the position mostly have just set it (to find the size, say).
     """
     row = column = 0  # column == columns: the next character wraps
-    if len(data) > CURSOR_LOOKS_BACK:
+    if len(data) > looks_back:
         row = rows - 1
-        data = data[data.find(b"\n", -CURSOR_LOOKS_BACK) :]
+        # Not in the midst of a sequence. Full-screen programs may go without newlines for long.
+        starts = (data.find(first, -looks_back) for first in (b"\n", b"\x1b"))
+        data = data[next((start for start in starts if start >= 0), -looks_back) :]
     top, bottom = 0, rows - 1
     saved = (0, 0)
     for match in _CURSOR_TOKENS.finditer(data):

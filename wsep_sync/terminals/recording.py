@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from .cursor import cursor_after
 from .modes import State
 from .sequences import SET_LAST, SMALL, SPECIAL, osc_bytes, split_partial, to_numbers
 
@@ -39,6 +40,11 @@ _ALTERNATE = frozenset((47, 1047, 1049))
 _SWITCH_BODY = rb"\[\?(?=[0-9;]*[hl])((?:[0-9;]*;)?0*(?:47|1047|1049)(?:;[0-9;]*)?)([hl])"
 _SWITCH = re.compile(rb"\x1b" + _SWITCH_BODY)
 _SWITCH_OR_RIS = re.compile(rb"\x1b(?:" + _SWITCH_BODY + rb"|c)")
+# Sequences that put the cursor somewhere, wherever it was.
+_PLACES = re.compile(rb"\x1b\[[\d;]*[Hf]")
+# How far back the cursor is looked for when the alternate screen is left, in bytes: less than where
+# a program waits for the answer, for this is done while output is recorded.
+_LOOKS_BACK = 4096
 _HELD_BACK = re.compile(rb"\x1b(?:\[\??[\d;:]{0,200})?\Z")
 
 
@@ -418,9 +424,10 @@ class Recording:
         else:
             assert self._alternate is not None
             changes = self._alternate.end()
+            place = b"" if 1049 in modes else self._place()
             self._left()
             # What it changed of both screens is recorded in its place; 1049 saved the cursor
-            # before, and restores it.
+            # before, and restores it; the others leave it where it is.
             self._record(changes.shared_bytes())
             for titles in changes.title_stack:
                 self._record(_changed_titles(titles) + b"\x1b[22;0t")
@@ -433,9 +440,20 @@ class Recording:
                 )
             )
             self._record(
-                b"\x1b8" if 1049 in modes else changes.origin_bytes() + changes.pen_bytes()
+                b"\x1b8" if 1049 in modes else changes.origin_bytes() + place + changes.pen_bytes()
             )
         return match.end()
+
+    def _place(self) -> bytes:
+        """Return what brings the cursor to where it is, in the alternate screen: an estimate."""
+        assert self._alternate is not None
+        data = self._alternate.data()
+        if not _PLACES.search(data, max(len(data) - _LOOKS_BACK, 0)):
+            # It began where it was in the normal screen.
+            before = self._normal.data()[-_LOOKS_BACK:]
+            last = deque(_PLACES.finditer(before), maxlen=1)
+            data = (before[last[0].start() :] if last else self._normal.data()) + data
+        return b"\x1b[%d;%dH" % cursor_after(data, self._rows, self._columns, _LOOKS_BACK)
 
     def _left(self) -> None:
         self._alternate = None

@@ -166,8 +166,8 @@ def replay(snapshot: Snapshot) -> bytes:
     * The alternate screen starts with the cursor where it is estimated to have been, and is always
       clear (47 would show again what it held when it was last left). If it is lost, it is left
       clear, for the program to paint.
-    * Modes 47 and 1047 leave the cursor in the normal screen where it was before; a terminal leaves
-      it where the program had put it. Programs save and restore it around them.
+    * Modes 47 and 1047, when they are reset, leave the cursor in the normal screen where it is
+      estimated to have been in the alternate one. Programs save and restore it around them.
     * Once the output that set them is dropped, tab stops and the position of the saved cursor
       are those of a fresh terminal.
 
