@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 
+import pyte.screens
 import pytest
 from recordings import COLUMNS, ROWS, attached, check
 from terminal_engines import Emulated, Replayed
@@ -144,6 +145,55 @@ def test_scrollback_is_replayed(engine) -> None:
     contents = ghostty(LEFT_OVER + terminal.redraw(), ROWS, COLUMNS).contents()
     # What the prior state left in the scrollback of this one comes first.
     assert contents.split("\n")[-500:] == [f"line {i}" for i in range(500)]
+
+
+DISPUTED = {
+    "family": "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "flag": "\U0001f1e9\U0001f1ea",
+    "keycap": "1\ufe0f\u20e3",
+    "emoji by selector": "\u263a\ufe0f",
+    "skin tone": "\U0001f44d\U0001f3fd",
+    "new emoji": "\U0001fae9",
+    "hangul in parts": "\u1112\u1161\u11ab",
+}
+
+
+@pytest.mark.parametrize("disputed", DISPUTED.values(), ids=DISPUTED)
+@pytest.mark.parametrize("width", [0, 1, 2, 4])
+def test_rows_stay_rows_where_widths_are_disputed(disputed, width, monkeypatch) -> None:
+    # The user's terminal has another table of widths than the emulator.
+    usual = pyte.screens.wcwidth
+    for room in range(6):
+        before = ("x" * (COLUMNS - room) + disputed + "|\r\nnext\r\n").encode()
+        for repeated in (1, ROWS):
+            terminal = Emulated(ROWS, COLUMNS)
+            terminal.feed(before * repeated + b"$ ")
+            redraw = terminal.redraw()
+            # A row must not join what another begins with.
+            assert "\u200d\x1b[?7h\r".encode() not in redraw
+            at = [int(n) for n in re.findall(rb"\x1b\[(\d+);3H", redraw)]
+            assert at
+            odd = set(disputed[disputed[0] == "1" :])
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    pyte.screens,
+                    "wcwidth",
+                    lambda c, odd=odd: (width, 0)[c in "\u200d\ufe0f"] if c in odd else usual(c),
+                )
+                shown = JUDGES["pyte"](LEFT_OVER + redraw, ROWS, COLUMNS)
+            rows = ["".join(cell[0] for cell in row).rstrip() for row in shown.cells]
+            assert shown.cursor[:2] == (at[-1] - 1, 2)
+            assert rows[at[-1] - 2 : at[-1]] == ["next", "$"]
+            assert rows[at[-1] :] == [""] * (ROWS - at[-1])
+
+
+def test_only_a_row_of_disputed_width_is_not_joined() -> None:
+    line = "a" * 2 * COLUMNS + DISPUTED["flag"] + "b" * 3 * COLUMNS + "日本e\u0301" * 20
+    terminal = Emulated(20, COLUMNS)
+    terminal.feed(line.encode() + b"\r\n$ ")
+    redraw = terminal.redraw()
+    assert b"a" * 2 * COLUMNS + b"\r\n" in redraw
+    assert b"\r\n" + b"b" * (2 * COLUMNS + 4) + ("日本e\u0301" * 20).encode() + b"\r\n$" in redraw
 
 
 # The alternate screen

@@ -17,6 +17,7 @@ from .sequences import (
     SET_LAST,
     osc_bytes,
     split_character,
+    unsure_widths,
     widths,
     without_c1,
     without_controls,
@@ -51,6 +52,10 @@ _CURSOR = re.compile(rb"\x1b\[(\d+);(\d+)H")
 # What is printed at the cursor's place, so that the next character wraps.
 _PRINTED = re.compile(rb"(\x1b\[\d+;\d+H(?:\x1b\[[\d;:]*m)*)([^\x1b]+)")
 _ASCII = re.compile(rb"\x1b[()*+]B")
+# U+200D at the end of a row, which some terminals would have join what the next row begins with.
+_LAST_JOINER = re.compile(rb"\xe2\x80\x8d(?=(?:\x1b\[[\d;:]*m|\x1b\]8;[^\x1b]*\x1b\\)*\Z)")
+# Text that stays in its row, however wide it is.
+_UNWRAPPED = b"\x1b[?7l%b\x1b[?7h"
 
 
 class _Dump(NamedTuple):
@@ -70,7 +75,7 @@ class Emulator:
     What Ghostty doesn't tell or do: images, the protected attribute (DECSCA) of cells; DECSTR
     doesn't reset modes. The attributes of a cell that a wide character left free at the end of a
     row are not restored. In scrollback far back a background or an underline may go on over blanks
-    after it.
+    after it. Of a keycap it drops U+FE0F.
     """
 
     def __init__(self, rows: int, columns: int) -> None:
@@ -177,11 +182,7 @@ class Emulator:
         if cursor is None:
             raise RuntimeError("libghostty-vt's formatter writes no cursor")
         between, suffix = suffix[: cursor.start()], suffix[cursor.start() :]
-        if int(cursor[2]) == self._columns:
-            # Half a character is none.
-            suffix = _PRINTED.sub(
-                lambda m: m[1] + m[2] if max(widths(m[2])) < 2 else m[1] + b" ", suffix
-            )
+        suffix = _PRINTED.sub(lambda m: m[1] + self._last_cell(int(cursor[2]), m[2]), suffix)
         return _Dump(
             modes=prefix["modes"],
             tabs=prefix["tabs"],
@@ -191,6 +192,12 @@ class Emulator:
             # ASCII is what the charsets are already: whether it was designated makes no difference.
             cursor=_ASCII.sub(b"", without_c1(suffix)),
         )
+
+    def _last_cell(self, column: int, text: bytes) -> bytes:
+        """Return what paints the cell after which a wrap is pending."""
+        if column == self._columns and max(widths(text)) > 1:
+            return b" "  # half a character is none
+        return _UNWRAPPED % text if unsure_widths([text]) else text
 
     def _format_options(self) -> Any:
         ffi = self._ffi
@@ -243,14 +250,24 @@ class Emulator:
                 or (self._halves and not rows[y].isascii())
             ):
                 rows[y] = self._mended(y, rows[y])
+        # A row that may be longer in the client's terminal, or shorter, is one row there, too: else
+        # all that follows were somewhere else, and the cursor not where it belongs.
+        unsure = unsure_widths(rows)
         parts = []
-        for y, row in enumerate(rows[:-1]):
-            parts.append(row)
+        for y, row in enumerate(rows):
+            parts.append(_UNWRAPPED % _LAST_JOINER.sub(b"", row) if y in unsure else row)
+            if y + 1 == len(rows):
+                break
             # Lines that were wrapped are in one piece again, and wrapped by the client.
             # (A row without text can't be wrapped into.)
-            if len(row) < self._columns or not rows[y + 1] or not self._wraps(y, row):
+            if (
+                len(row) < self._columns
+                or not rows[y + 1]
+                or not unsure.isdisjoint((y, y + 1))
+                or not self._wraps(y, row)
+            ):
                 parts.append(b"\r\n")
-        return without_c1(b"".join([*parts, rows[-1]]))
+        return without_c1(b"".join(parts))
 
     def _mended(self, y: int, row: bytes) -> bytes:
         """Return a row with the right style in cells in which nothing was printed."""

@@ -13,7 +13,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 # Chunks smaller than this are gathered: a bytes object for each keystroke's echo would cost ten
 # times its content.
@@ -47,6 +47,15 @@ PARTIAL_SEQUENCE = re.compile(
     rb"\x1b[%(c0)s]*(?:\[[\x20-\x3f%(c0)s]*|\][^\x07\x18\x1a\x1b]*|[PX^_][^\x18\x1a\x1b]*"
     rb"|[\x20-\x2f][\x20-\x2f%(c0)s]*)?\Z" % {b"c0": C0}
 )
+# What makes one of several characters, or of a text an emoji: variation selectors, regional
+# indicators, skin tones, vowels and final consonants of Hangul; and emoji that are new.
+_JOINING = re.compile(
+    "[\u1160-\u11ff\ufe00-\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U0001fa70-\U0001faff"
+    "\U000e0100-\U000e01ef]"
+)
+# Characters of several bytes, but for those of Chinese, Japanese and Korean: of these there are
+# very many, and all are wide.
+_NOT_ASCII = re.compile(rb"[\xc2-\xe2\xea\xed-\xf4][\x80-\xbf]+")
 _PARTIAL_CHARACTER = re.compile(
     rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z"
 )
@@ -110,3 +119,19 @@ def widths(text: bytes) -> Iterable[int]:
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in text.decode(errors="replace")
     ]
+
+
+def unsure_widths(texts: Sequence[bytes]) -> set[int]:
+    """Return which of the texts have characters whose width terminals dispute, alone or joined."""
+    found = {i: _NOT_ASCII.findall(text) for i, text in enumerate(texts) if not text.isascii()}
+    different = set().union(*found.values())
+    unsure = {text for text in different if _is_unsure(text.decode(errors="replace"))}
+    return {i for i, characters in found.items() if not unsure.isdisjoint(characters)}
+
+
+def _is_unsure(character: str) -> bool:
+    if _JOINING.match(character):
+        return True
+    # Joiners and other format characters, enclosing marks such as that of a keycap, marks that take
+    # space, and what is not known yet.
+    return any(unicodedata.category(c) in ("Cf", "Cn", "Mc", "Me") for c in character)
