@@ -16,9 +16,13 @@ from wsep_sync import (
     LocalExecer,
     Process,
     ProtocolError,
+    RemoteExecer,
+    Server,
     StartError,
     connect,
+    serve,
 )
+from wsep_sync.transports.memory import memory_pair
 
 CLOSE_STDIN = {"type": "close_stdin"}
 
@@ -304,3 +308,29 @@ def test_many_connections_at_once(url: str) -> None:
 
     for task in [Task(one, number) for number in range(1, 17)]:
         task.result()
+
+
+# How it is made
+
+
+def test_a_server_of_less_than_no_sessions() -> None:
+    with pytest.raises(ValueError, match="max_sessions"):
+        Server(max_sessions=-1)
+
+
+def test_serving_without_a_server_is_deprecated() -> None:
+    client, conn = memory_pair()
+
+    def use() -> bytes:
+        with (
+            RemoteExecer(client, timeout=SECONDS) as execer,
+            execer.start(Command("echo", ["text"])) as process,
+        ):
+            return process.stdout.read()
+
+    with Task(use) as using:
+        with pytest.warns(DeprecationWarning, match=r"use Server\(\)\.serve"):
+            serve(conn, LocalExecer())
+        conn.close(1000)
+        assert using.result() == b"text\n"
+    conn.abort()

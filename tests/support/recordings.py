@@ -38,6 +38,7 @@ MODES = {
     "focus": b"\x1b[?1004h",
     "colours": b"\x1b[1;4;38;5;99m",
     "kitty keyboard": b"\x1b[>1u\x1b[>5u",
+    "kitty keyboard's flags": b"\x1b[>1u\x1b[=6;2u\x1b[=2;3u",
     "cursor style": b"\x1b[4 q",
 }
 

@@ -153,6 +153,19 @@ def test_images_and_colours_are_kept() -> None:
         assert kept in redraw
 
 
+def test_colours_that_are_reset_are_not_kept() -> None:
+    terminal = Replayed(ROWS, COLUMNS)
+
+    def forget(colours: bytes) -> bytes:
+        flood(terminal, colours, b"0123456\r\n", 2 * recording_module.NORMAL_LIMIT)
+        return terminal.redraw()
+
+    redraw = forget(b"\x1b]4;1;#123456;2;#234567\x07\x1b]104;1\x07")
+    assert b"#123456" not in redraw
+    assert b"#234567" in redraw
+    assert b"#234567" not in forget(b"\x1b]104\x07")
+
+
 # Modes
 
 

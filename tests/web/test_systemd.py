@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import SECONDS
+from programs import WSEP_SYNC, environment
 
 from wsep_sync.web import systemd
 from wsep_sync.web.systemd import listen_sockets, notify
@@ -222,3 +223,25 @@ def test_sockets_for_another_process(
     # Nor are they for the commands of this one.
     assert "LISTEN_FDS" not in os.environ
     assert "LISTEN_PID" not in os.environ
+
+
+def test_what_serve_cannot_take(listening: socket.socket) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, open(os.devnull) as file:
+        for second, words in (
+            (other, "one socket is all"),
+            (file, "descriptor 4, from LISTEN_FDS"),
+        ):
+            descriptors = [listening.fileno(), second.fileno()]
+            done = subprocess.run(
+                [*PYTHON, PASS, *map(str, descriptors), *WSEP_SYNC, "serve"],
+                env=environment(LISTEN_FDS="2"),
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=SECONDS,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 2, done.stderr
+            assert "socket activation: " in done.stderr
+            assert words in done.stderr
