@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from helpers import listening
+from measured import unmeasured
 from programs import environment
 
 RUN = Path(__file__).parent / "run.py"
@@ -41,7 +42,7 @@ def bench(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         # All Pythons that it starts heed it, too.
-        env=environment(PYTHONWARNINGS="error", **variables),
+        env=unmeasured(environment(PYTHONWARNINGS="error", **variables)),
         check=False,
     )
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from helpers import SECONDS, Task, blocked, gone, scripted
+from measured import unmeasured
 
 import wsep_sync
 from wsep_sync import DEVNULL, PIPE, ExitError, ExitMissing, LocalExecer, Popen, spawn
@@ -309,6 +310,7 @@ def test_what_a_handler_raises_anywhere_is_raised(place: str, kind: str, url: st
             ),
             kind,
         ],
+        env=unmeasured(),  # it is itself what traces
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -67,11 +67,12 @@ class _Saboteur:
 @contextlib.contextmanager
 def _bug_in(name: str, armed: bool) -> Iterator[_Saboteur]:
     saboteur = _Saboteur(name, armed)
+    former = threading.gettrace()
     threading.settrace(saboteur.trace)
     try:
         yield saboteur
     finally:
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(former)  # type: ignore[arg-type]
     assert saboteur.struck.wait(SECONDS), f"no thread {name} came by"
 
 

@@ -25,6 +25,7 @@ from helpers import (
     read_past,
     serving,
 )
+from measured import unmeasured_code
 from session_clients import Client, Hub, attach_message, hub, plain, session
 from session_commands import STUBBORN, close_files, local_session, timeout_passes, tty
 
@@ -33,6 +34,13 @@ from wsep_sync.jobs.options import State
 from wsep_sync.jobs.session import Session
 from wsep_sync.web.listener import Listener
 from wsep_sync.web.wsgi import application
+
+
+@pytest.fixture
+def few_objects() -> Iterator[None]:
+    with unmeasured_code():
+        yield
+
 
 # Timeouts
 
@@ -295,6 +303,7 @@ def test_closing_the_server_takes_no_longer_with_many_sessions() -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.usefixtures("few_objects")
 def test_a_thousand_clients_leave_nothing(sessions: Hub) -> None:
     first = sessions.attach("x")
     first.run(b"echo a$((1 + 1))", b"a2")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helpers import SECONDS
+from measured import unmeasured
 from session_clients import Client, session
 
 import wsep_sync
@@ -54,7 +55,7 @@ def server_process(engine: str) -> Iterator[tuple[int, str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**unmeasured(), "PYTHONPATH": path},
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from helpers import SECONDS
+from measured import unmeasured
 from programs import environment
 
 from wsep_sync import Command, connect
@@ -203,7 +204,7 @@ def watched_server(*options: str) -> Iterator[WatchedServer]:
                 stderr=log,
                 pass_fds=[asked.fileno()],
                 # With the first, SIGABRT, and a crash, show the stacks.
-                env=environment(PYTHONFAULTHANDLER="1", **_ALLOCATOR),
+                env=unmeasured(environment(PYTHONFAULTHANDLER="1", **_ALLOCATOR)),
             ) as process,
         ):
             asked.close()

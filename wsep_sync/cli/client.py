@@ -98,7 +98,7 @@ def _environment_token(arguments: argparse.Namespace) -> str | None:
         return environment_token()
     except ValueError as error:
         arguments.fail(str(error))
-        raise
+        raise  # pragma: no cover - that does not return
 
 
 def _ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
@@ -132,7 +132,7 @@ def client_command(arguments: argparse.Namespace, **options: object) -> Command:
         return Command(argv[0], argv[1:], **options)  # type: ignore[arg-type]
     except ValueError as error:
         arguments.fail(str(error))
-        raise
+        raise  # pragma: no cover - that does not return
 
 
 def exit_status(process: Process) -> int:

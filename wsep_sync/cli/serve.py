@@ -57,7 +57,7 @@ def serve(arguments: argparse.Namespace, signals: Signals) -> int:
         execer = _execer(arguments)
     except (ValueError, OSError) as error:
         arguments.fail(str(error))
-        raise
+        raise  # pragma: no cover - that does not return
     _log_to_stderr(arguments.log_format)
     options = Options(
         session_timeout=arguments.session_timeout,
@@ -146,7 +146,7 @@ def _token(arguments: argparse.Namespace) -> str | None:
         return arguments.token or environment_token()
     except ValueError as error:
         arguments.fail(str(error))
-        raise
+        raise  # pragma: no cover - that does not return
     finally:
         # Lest the commands find it in their environment.
         os.environ.pop("WSEP_TOKEN", None)
@@ -158,7 +158,7 @@ def _inherited_sockets(arguments: argparse.Namespace) -> list[socket.socket]:
         sockets = systemd.listen_sockets()
     except (OSError, ValueError) as error:
         arguments.fail(f"socket activation: {error}")
-        raise
+        raise  # pragma: no cover - that does not return
     if len(sockets) > 1:
         arguments.fail("socket activation: one socket is all that can be served")
     return sockets

@@ -268,7 +268,7 @@ class StreamSocket:
     def _gather(self, parts: Sequence[Buffer]) -> int:
         if hasattr(self.socket, "sendmsg"):
             return self.socket.sendmsg(parts)
-        return self.socket.send(b"".join(parts))  # Windows
+        return self.socket.send(b"".join(parts))  # pragma: no cover - Windows
 
     def _send_tls(self, data: bytes, deadline: float | None) -> None:
         rest = memoryview(data)

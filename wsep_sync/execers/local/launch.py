@@ -48,7 +48,7 @@ def become(
     home: bytes,
     working_dir: bytes,
     terminal: bool,
-) -> None:
+) -> None:  # pragma: no cover - isolated, and then another program
     """Become the command; return, having answered why, if that cannot be done.
 
     Args:
@@ -104,7 +104,7 @@ def become(
 
 def _with_nameless(
     nameless: list[bytes],
-) -> Callable[[bytes, list[bytes], dict[bytes, bytes]], None]:
+) -> Callable[[bytes, list[bytes], dict[bytes, bytes]], None]:  # pragma: no cover - likewise
     """Return an ``os.execve`` that adds entries to the environment for which it has no way."""
     import ctypes
 
@@ -121,7 +121,7 @@ def _with_nameless(
     return execute
 
 
-def _main() -> None:
+def _main() -> None:  # pragma: no cover - likewise
     answer = int(sys.argv[2])
     os.set_inheritable(answer, False)  # executing the command closes it
     # The command does not come as arguments, for those every user can read.
@@ -131,5 +131,5 @@ def _main() -> None:
     os._exit(1)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover - likewise
     _main()

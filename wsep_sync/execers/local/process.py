@@ -186,8 +186,8 @@ class LocalProcess(Awaited):
             # setsid(1) is there, but has not made the group yet.
             with suppress_system(ProcessLookupError):
                 os.kill(self.pid, signal)
-        except PermissionError:
-            # macOS: of a group that has nothing but a zombie.
+        except PermissionError:  # pragma: no cover - macOS
+            # Of a group that has nothing but a zombie.
             if self._poll() is None:
                 raise
 
@@ -349,8 +349,8 @@ class ExitWatch:
             return False
         if self._fd >= 0:
             return wait_for(self._fd, READ, None, timeout)
-        time.sleep(0.02 if timeout is None else min(timeout, 0.02))
-        return True
+        time.sleep(0.02 if timeout is None else min(timeout, 0.02))  # pragma: no cover - macOS
+        return True  # pragma: no cover - macOS
 
     def __del__(self) -> None:
         if self._fd >= 0:
