@@ -196,6 +196,15 @@ def test_only_a_row_of_disputed_width_is_not_joined() -> None:
     assert b"\r\n" + b"b" * (2 * COLUMNS + 4) + ("日本e\u0301" * 20).encode() + b"\r\n$" in redraw
 
 
+def test_what_follows_an_emoji_in_parts_is_still_joined() -> None:
+    terminal = Emulated(ROWS, COLUMNS)
+    terminal.feed("next\r\n\U0001f468\u200d\r\n\r\n\U0001f468\u200d".encode())
+    assert re.findall("\U0001f468.?", terminal.redraw().decode()) == [
+        "\U0001f468\x1b",
+        "\U0001f468\u200d",
+    ]
+
+
 # The alternate screen
 
 SWITCHES = [

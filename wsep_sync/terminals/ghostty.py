@@ -253,9 +253,14 @@ class Emulator:
         # A row that may be longer in the client's terminal, or shorter, is one row there, too: else
         # all that follows were somewhere else, and the cursor not where it belongs.
         unsure = unsure_widths(rows)
+        last = max((y for y, row in enumerate(rows) if row), default=0)
         parts = []
         for y, row in enumerate(rows):
-            parts.append(_UNWRAPPED % _LAST_JOINER.sub(b"", row) if y in unsure else row)
+            if y in unsure:
+                # What the program prints next may still be to be joined.
+                parts.append(_UNWRAPPED % (row if y == last else _LAST_JOINER.sub(b"", row)))
+            else:
+                parts.append(row)
             if y + 1 == len(rows):
                 break
             # Lines that were wrapped are in one piece again, and wrapped by the client.
