@@ -253,6 +253,8 @@ class Execer(ABC):
                 the cause is known.
             ConnectError: A connection for it could not be made.
             TransportClosed: The connection ended before the command ran.
+            RuntimeError: No more threads can be had here. A remote command may have begun then, and
+                is ended.
         """
 
     def close(self) -> None:  # noqa: B027 - most execers hold nothing

@@ -375,8 +375,11 @@ def test_a_second_end_of_input_right_behind_the_first(url: str) -> None:
         assert_same(client.messages, [PID, EXIT_0])
 
 
-def test_a_client_that_does_not_close_is_closed_in_the_end(url: str) -> None:
-    with connected(url) as client:
+def test_a_client_that_does_not_close_is_closed_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wsep_sync.serving.connection._CLOSE_WAIT", 1.0)  # a minute is too long
+    with listening() as listener, connected(listener.url) as client:
         client.send('{"type":"start","command":{"command":"true"}}')
         client.receive_until("close")
         assert client.seen("exit_code")

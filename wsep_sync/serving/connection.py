@@ -120,6 +120,7 @@ class Connection:
         self._late = 0  # bytes of a terminal's output since the command has ended
         # time.monotonic(), by which the client has to have said what to run, or closed.
         self._deadline: float | None = None
+        self._taken_before = 0  # when that was set
         self._now = time.monotonic()  # when this turn of the loop began
         self._next_tick = self._now + TICK
         # For the log.
@@ -176,11 +177,8 @@ class Connection:
             if not self._flushed or transport.wanted():  # the answer to a ping, say
                 self._send(transport.flush_now)
                 poller.woken |= self._flushed  # an output may have waited for that
-            came = transport.has_more() or poller.woken or poller.is_ready(transport.fileno())
-            if came and self._receive():
-                poller.woken = True  # an output may have waited for what the client has taken
-                if dialogue.state is ServerState.FINISHED:
-                    self._let_client_close()
+            if transport.has_more() or poller.woken or poller.is_ready(transport.fileno()):
+                poller.woken |= self._receive()  # or for what the client has taken
             again = self._polled is not None and self._attend(self._polled)
             again |= self._mute
 
@@ -206,7 +204,7 @@ class Connection:
         if self._dialogue.state is ServerState.OPEN:
             text = f"no start within {self._options.start_timeout:g} seconds"
             raise ProtocolError(text, POLICY_VIOLATION)
-        if self._transport.unsent():
+        if self._transport.unsent() or self._taken() > self._taken_before:
             self._let_client_close()
             return
         # It has been told the exit status, and had its time to close.
@@ -215,6 +213,11 @@ class Connection:
     def _let_client_close(self) -> None:
         """Give the client its time to close, from now on."""
         self._deadline = time.monotonic() + _CLOSE_WAIT
+        self._taken_before = self._taken()
+
+    def _taken(self) -> int:
+        """Return how much of the outputs the client has said it has read."""
+        return sum(output.taken for output in self._dialogue.outputs.values())
 
     def _wanted(self) -> dict[int, int]:
         """Return the descriptors there are to be waited for, and for what."""
@@ -303,7 +306,7 @@ class Connection:
         except StartError as error:
             asked = message.command if isinstance(message, Start) else Command("")
             raise ProtocolError(start_failure(error, asked)) from error
-        except WsepError as error:  # of a server further on
+        except (WsepError, RuntimeError) as error:  # of a server further on, or for want of threads
             raise ProtocolError(f"start command: {error}") from error
         self._process = process
         self._command = command

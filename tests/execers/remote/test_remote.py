@@ -16,7 +16,18 @@ from typing import Any
 import pytest
 import websocket
 from certificates import certificates
-from helpers import SECONDS, MemoryExecer, ends_processes, eventually, gone, listening, scripted, sh
+from helpers import (
+    SECONDS,
+    MemoryExecer,
+    RawClient,
+    ends_processes,
+    eventually,
+    gone,
+    listening,
+    scripted,
+    sh,
+    start_message,
+)
 from remote_servers import EXIT_0, PID, against, drained, stdout
 
 from wsep_sync import (
@@ -414,7 +425,7 @@ def test_a_start_that_failed_keeps_no_thread_while_its_error_is_kept(url: str) -
     assert caught.value.__traceback__ is not None  # with all that its frames refer to
 
 
-def test_no_more_threads_is_an_error_of_starting(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
@@ -423,7 +434,11 @@ def test_no_more_threads_is_an_error_of_starting(url: str, monkeypatch: pytest.M
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with connect(url) as execer, pytest.raises(StartError) as caught:
-        execer.start(Command("true"))
-    assert isinstance(caught.value, OSError)
-    assert caught.value.errno == errno.EAGAIN
+    with listening() as back, connect(back.url) as execer:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            execer.start(Command("true"))
+        # And of a server in between.
+        with listening(lambda: connect(back.url)) as front, RawClient(front.url) as raw:
+            raw.send(start_message(Command("true")))
+            with pytest.raises(EOFError, match="1011: start command: can't start new thread"):
+                raw.receive()

@@ -257,10 +257,7 @@ class RemoteExecer(Execer):
             first = message(transport.peer_features, window).encode()
             transport.send(first, timeout=self._timeout)
             transport.set_deadline(self._timeout)
-            try:
-                receiver = Receiver()
-            except RuntimeError as error:  # no more threads can be had
-                raise start_error(errno.EAGAIN, command.command) from error
+            receiver = Receiver()
             dialogue = ClientDialogue()
             while dialogue.state is ClientState.ASKED:
                 dialogue.receive(transport.receive())
