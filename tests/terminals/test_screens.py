@@ -196,6 +196,23 @@ def test_only_a_row_of_disputed_width_is_not_joined() -> None:
     assert b"\r\n" + b"b" * (2 * COLUMNS + 4) + ("日本e\u0301" * 20).encode() + b"\r\n$" in redraw
 
 
+@pytest.mark.parametrize("after", ["", "Z", "\r\nZ", "\bZ"])
+def test_a_mark_in_the_last_cell_stays_there(after) -> None:
+    full = DISPUTED["flag"] + "x" * (COLUMNS - 5) + "e\u0301"
+    for before in (full, f"\x1b[31m{full}\x1b[m\r\n", full + "x"):
+        check(Emulated, JUDGES["ghostty"], before.encode(), after.encode())
+
+
+def test_a_mark_that_has_no_room_is_not_another_cells() -> None:
+    keycap = DISPUTED["keycap"]
+    for after in (b"", b"\r\n", b"x"):
+        terminal = Emulated(ROWS, COLUMNS)
+        terminal.feed((keycap + "x" * (COLUMNS - 2) + keycap).encode() + after)
+        redraw = terminal.redraw()
+        shown = ghostty(LEFT_OVER + redraw, ROWS, COLUMNS).contents().split("\n")
+        assert "1\u20e3" + "x" * (COLUMNS - 2) + "1" in shown
+
+
 def test_what_follows_an_emoji_in_parts_is_still_joined() -> None:
     terminal = Emulated(ROWS, COLUMNS)
     terminal.feed("next\r\n\U0001f468\u200d\r\n\r\n\U0001f468\u200d".encode())

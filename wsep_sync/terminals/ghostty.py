@@ -54,6 +54,11 @@ _PRINTED = re.compile(rb"(\x1b\[\d+;\d+H(?:\x1b\[[\d;:]*m)*)([^\x1b]+)")
 _ASCII = re.compile(rb"\x1b[()*+]B")
 # U+200D at the end of a row, which some terminals would have join what the next row begins with.
 _LAST_JOINER = re.compile(rb"\xe2\x80\x8d(?=(?:\x1b\[[\d;:]*m|\x1b\]8;[^\x1b]*\x1b\\)*\Z)")
+# A character and its marks at the end of a row.
+_LAST_MARKED = re.compile(
+    rb"([\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]+)((?:\xcc[\x80-\xbf]|\xcd[\x80-\xaf]|\xe2\x83[\x90-\xb0]"
+    rb"|\xef\xb8[\x80-\x8f])+)((?:\x1b\[[\d;:]*m|\x1b\]8;[^\x1b]*\x1b\\)*)\Z"
+)
 # Text that stays in its row, however wide it is.
 _UNWRAPPED = b"\x1b[?7l%b\x1b[?7h"
 
@@ -197,7 +202,10 @@ class Emulator:
         """Return what paints the cell after which a wrap is pending."""
         if column == self._columns and max(widths(text)) > 1:
             return b" "  # half a character is none
-        return _UNWRAPPED % text if unsure_widths([text]) else text
+        if not unsure_widths([text]):
+            return text
+        # See `_unwrapped`.
+        return _UNWRAPPED % (text if column < self._columns else text.decode()[0].encode())
 
     def _format_options(self) -> Any:
         ffi = self._ffi
@@ -258,7 +266,8 @@ class Emulator:
         for y, row in enumerate(rows):
             if y in unsure:
                 # What the program prints next may still be to be joined.
-                parts.append(_UNWRAPPED % (row if y == last else _LAST_JOINER.sub(b"", row)))
+                row = row if y == last else _LAST_JOINER.sub(b"", row)
+                parts.append(self._unwrapped(y, row))
             else:
                 parts.append(row)
             if y + 1 == len(rows):
@@ -273,6 +282,24 @@ class Emulator:
             ):
                 parts.append(b"\r\n")
         return without_c1(b"".join(parts))
+
+    def _unwrapped(self, y: int, row: bytes) -> bytes:
+        """Return what paints a row that stays one, however wide it is."""
+        match = _LAST_MARKED.search(row)
+        if match is None:
+            return _UNWRAPPED % row
+        ffi, lib = self._ffi, self._lib
+        more = ffi.new("size_t *")
+        ref = self._terminal.ref(self._columns - 1, y, "screen")
+        lib.ghostty_grid_ref_graphemes(ref, ffi.NULL, 0, more)
+        if more[0] < 2:
+            return _UNWRAPPED % row
+        # Without autowrap the marks of the last cell would go to the one before. Those that may
+        # make it too wide for the row are left out.
+        base, marks, looks = match.groups()
+        cell = base if unsure_widths([marks]) else b"\x1b[?7h" + base + marks
+        head = row[: match.start()]
+        return b"\x1b[?7l%b\x1b[%dG%b\x1b[?7h%b" % (head, self._columns, cell, looks)
 
     def _mended(self, y: int, row: bytes) -> bytes:
         """Return a row with the right style in cells in which nothing was printed."""
