@@ -57,7 +57,7 @@ _LAST_JOINER = re.compile(rb"\xe2\x80\x8d(?=(?:\x1b\[[\d;:]*m|\x1b\]8;[^\x1b]*\x
 # A character and its marks at the end of a row.
 _LAST_MARKED = re.compile(
     rb"([\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]+)((?:\xcc[\x80-\xbf]|\xcd[\x80-\xaf]|\xe2\x83[\x90-\xb0]"
-    rb"|\xef\xb8[\x80-\x8f])+)((?:\x1b\[[\d;:]*m|\x1b\]8;[^\x1b]*\x1b\\)*)\Z"
+    rb"|\xef\xb8[\x80-\x8f]){1,64})((?:\x1b\[[\d;:]*m|\x1b\]8;[^\x1b]*\x1b\\)*)\Z"
 )
 # Text that stays in its row, however wide it is.
 _UNWRAPPED = b"\x1b[?7l%b\x1b[?7h"
