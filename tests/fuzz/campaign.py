@@ -81,78 +81,91 @@ def run_cases(
     Raises:
         CaseFailed: The first that failed. The other threads end after the case they are in.
     """
-    lock = threading.Lock()  # guards what follows
-    rest = iter(numbers)
-    running: dict[int, Case] = {}  # by thread
-    failures: list[str] = []
-    done = 0
-    ended = threading.Semaphore(0)  # a permit for each thread that has ended
-
-    def work() -> None:
-        nonlocal done
-        me = threading.get_ident()
-        try:
-            while True:
-                with lock:
-                    number = next(rest, None)
-                    if number is None or failures:
-                        return
-                    case = running[me] = Case(kind, seed, number)
-                try:
-                    check(case)
-                except Exception:
-                    with lock:
-                        others = [c.number for c in running.values() if c is not case]
-                        failures.append(
-                            f"{case.describe()}\n{shortened(traceback.format_exc(), _SHOWN)}\n"
-                            f"at the same time there were cases {others}"
-                        )
-                with lock:
-                    del running[me]
-                    done += 1
-        finally:
-            ended.release()
-
-    # Daemons: one that hangs must not keep the program.
-    threads = [
-        threading.Thread(target=work, name=f"fuzz-{kind}-{i}", daemon=True) for i in range(workers)
-    ]
+    campaign = _Campaign(kind, seed, numbers, check)
     # What a thread of the code under test dies of is found, too.
-    former = threading.excepthook
-
-    def hook(args: threading.ExceptHookArgs) -> None:
-        text = "".join(
-            traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
-        )
-        with lock:
-            cases = "\n".join(case.describe(shown=400) for case in running.values())
-            failures.append(f"a thread died in one of these cases:\n{cases}\n{text}")
-
-    threading.excepthook = hook
+    former, threading.excepthook = threading.excepthook, campaign.note_death
     try:
+        campaign.run(workers, on_hang)
+    finally:
+        threading.excepthook = former
+    if campaign.failures:
+        raise CaseFailed("\n\n".join(campaign.failures))
+    return campaign.done
+
+
+class _Campaign:
+    def __init__(self, kind: str, seed: int, numbers: Iterable[int], check: Check) -> None:
+        self._kind, self._seed, self._check = kind, seed, check
+        self._lock = threading.Lock()  # guards what follows
+        self._rest = iter(numbers)
+        self._running: dict[int, Case] = {}  # by thread
+        self.failures: list[str] = []
+        self.done = 0
+
+    def run(self, workers: int, on_hang: Callable[[], str]) -> None:
+        """Block until all is done, one has failed, or one hangs."""
+        ended = threading.Semaphore(0)  # a permit for each thread that has ended
+
+        def work() -> None:
+            try:
+                self._work()
+            finally:
+                ended.release()
+
+        # Daemons: one that hangs must not keep the program.
+        threads = [
+            threading.Thread(target=work, name=f"fuzz-{self._kind}-{i}", daemon=True)
+            for i in range(workers)
+        ]
         for thread in threads:
             thread.start()
         left = len(threads)
         while left:
             if ended.acquire(timeout=1):
                 left -= 1
-                continue
-            with lock:
-                hanging = [
-                    case
-                    for case in running.values()
-                    if time.monotonic() - case.began > _HANGS_AFTER
-                ]
-                described = "\n".join(case.describe() for case in hanging)
-            if hanging:
-                raise CaseFailed(f"{described}\nhangs.\n{_own_stacks()}\n{on_hang()}")
+            elif hanging := self._hanging():
+                raise CaseFailed(f"{hanging}\nhangs.\n{_own_stacks()}\n{on_hang()}")
         for thread in threads:
             thread.join()
-    finally:
-        threading.excepthook = former
-    if failures:
-        raise CaseFailed("\n\n".join(failures))
-    return done
+
+    def _work(self) -> None:
+        me = threading.get_ident()
+        while True:
+            with self._lock:
+                number = next(self._rest, None)
+                if number is None or self.failures:
+                    return
+                case = self._running[me] = Case(self._kind, self._seed, number)
+            try:
+                self._check(case)
+            except Exception:
+                with self._lock:
+                    others = [c.number for c in self._running.values() if c is not case]
+                    self.failures.append(
+                        f"{case.describe()}\n{shortened(traceback.format_exc(), _SHOWN)}\n"
+                        f"at the same time there were cases {others}"
+                    )
+            with self._lock:
+                del self._running[me]
+                self.done += 1
+
+    def _hanging(self) -> str:
+        """Describe the cases that take too long."""
+        with self._lock:
+            return "\n".join(
+                case.describe()
+                for case in self._running.values()
+                if time.monotonic() - case.began > _HANGS_AFTER
+            )
+
+    def note_death(self, args: threading.ExceptHookArgs) -> None:
+        """Be the hook for what a thread dies of."""
+        text = "".join(
+            traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
+        )
+        with self._lock:
+            cases = "\n".join(case.describe(shown=400) for case in self._running.values())
+            self.failures.append(f"a thread died in one of these cases:\n{cases}\n{text}")
 
 
 def shortened(text: str, shown: int) -> str:

@@ -135,9 +135,6 @@ def full_screen(sessions: Hub, tmp_path: Path, program: tuple[str, str, bytes]) 
     return client
 
 
-# (a)
-
-
 def test_a_shell_shows_what_was_printed_in_lines(sessions: Hub, judge: Judge) -> None:
     first = sessions.attach("x")
     first.run(b"seq 101 105; echo done$((1 + 1))", b"done2")
@@ -207,8 +204,6 @@ def test_typing_into_an_editor_after_coming_back(
     assert (tmp_path / "numbered").read_text().split("\n")[5] == "typed here"
 
 
-# (d)
-
 SWITCHES = {
     "1049": (b"\x1b[?1049h", b"\x1b[?1049l"),
     "47": (b"\x1b7\x1b[?47h", b"\x1b[?47l\x1b8"),
@@ -275,8 +270,6 @@ def end(sessions: Hub, *clients: Client) -> None:
         sessions.clients.remove(client)
 
 
-# (e)
-
 PARTIAL = {
     "UTF-8": "日本語 ö🎉".encode(),
     "CSI": b"one\x1b[1;31mred\x1b[3;5Hthere\x1b[?25l",
@@ -296,9 +289,6 @@ def test_attaching_in_the_midst_and_going_on(sessions: Hub, judge: Judge, what: 
         send(first, whole[cut:] + b" end")
         judge.same(first, second, 6, 20)
         end(sessions, first, second)
-
-
-# (f)
 
 
 def test_a_screen_that_was_lost_is_painted_again(
@@ -337,8 +327,6 @@ def test_more_than_a_mebibyte_in_the_alternate_screen(
     second.run(b"stty size", b"24 80\r\n")
 
 
-# (g)
-
 ASKS_AND_ACTS = (
     b"\x07\x05\x1b[c\x1b[>c\x1b[=c\x1bZ\x1b[5n\x1b[6n\x1b[?6n\x1b[?2026$p\x1b[>q\x1b[18t\x1b[?u"
     b"\x1bP$qm\x1b\\\x1bP+q544e\x1b\\\x1b]11;?\x07\x1b]4;1;?\x1b\\\x1b]52;c;c2VjcmV0\x07"
@@ -366,8 +354,6 @@ def test_a_replay_asks_and_does_nothing(sessions: Hub, engine: str, screen: byte
     assert first.until(b"four", start) == ASKS_AND_ACTS + b"four"
     assert second.until(b"four", other) == ACTS + b"four"
 
-
-# (h)
 
 MODES = {
     "bracketed paste": b"\x1b[?2004h",
@@ -421,8 +407,6 @@ def test_line_drawing(sessions: Hub, engine: str, drawing: bytes) -> None:
     assert_same(judge.shown(again.got + other.got, 6, 20), judge.shown(two.got, 6, 20))
 
 
-# (i)
-
 SCREENS = {
     "nothing": b"",
     "blank last rows": b"one\r\n\r\ntwo\r\n\r\n\r\n",
@@ -449,9 +433,6 @@ def test_the_next_bytes_land_right(sessions: Hub, judge: Judge, screen: str) -> 
         send(first, after)
         judge.same(first, second, 6, 20)
         end(sessions, first, second)
-
-
-# (j)
 
 
 def test_a_smaller_terminal_in_a_shell(sessions: Hub, engine: str) -> None:
@@ -499,9 +480,6 @@ def test_a_smaller_terminal_in_an_editor(sessions: Hub, engine: str, tmp_path: P
     assert "earlier2output" in text_of(LEFT_OVER + last.got)
 
 
-# (k)
-
-
 def test_a_hundred_clients_that_come_and_go_during_a_flood(sessions: Hub, engine: str) -> None:
     starter = sessions.attach("x", "sh", "-c", "echo ready; read line; exec seq 1000000000")
     starter.until(b"ready")
@@ -532,9 +510,6 @@ def follow(got: bytes) -> int:
         assert len(numbers) > 100
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     return numbers[-1]
-
-
-# (l)
 
 
 def test_a_stalled_client_holds_up_nobody_and_is_redrawn(
