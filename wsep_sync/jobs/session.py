@@ -352,10 +352,10 @@ class Session:
             return b""
         if count is None:
             return None
-        if (count == len(buffer)) is not (len(buffer) == _READ_SIZE):
-            # For a program that says much; and back, for there are many sessions.
-            size = _READ_SIZE if len(buffer) < _READ_SIZE else _IDLE_READ_SIZE
-            self._buffer = memoryview(bytearray(size))
+        if count == len(buffer) < _READ_SIZE:
+            self._buffer = memoryview(bytearray(_READ_SIZE))
+        elif count < _IDLE_READ_SIZE < len(buffer):  # it is one of many
+            self._buffer = memoryview(bytearray(_IDLE_READ_SIZE))
         return bytes(buffer[:count])
 
     def _look_at_end(self, polled: PolledProcess) -> None:

@@ -177,7 +177,7 @@ class Connection:
             if not self._flushed or transport.wanted():  # the answer to a ping, say
                 self._send(transport.flush_now)
                 poller.woken |= self._flushed  # an output may have waited for that
-            if transport.has_more() or poller.woken or poller.is_ready(transport.fileno()):
+            if transport.has_more() or self._mute or poller.is_ready(transport.fileno()):
                 poller.woken |= self._receive()  # or for what the client has taken
             again = self._polled is not None and self._attend(self._polled)
             again |= self._mute
@@ -379,8 +379,11 @@ class Connection:
             descriptor = output.fileno()
             late = self._ended and self._is_terminal()
             if late or poller.is_ready(descriptor):
-                read = self._send_output(self._dialogue.outputs[name], output)
-                again |= read and (late or descriptor < 0)  # which no poll tells of
+                state = self._dialogue.outputs[name]
+                read = self._send_output(state, output)
+                if read and descriptor < 0 and self._flushed:  # of which no poll tells
+                    read = self._send_output(state, output)
+                again |= read and (late or descriptor < 0)
         # Behind the outputs: where they have ended with the command, all is told at once.
         if not self._ended and poller.is_ready(process.end.fileno()):
             self._look_at_end(process)
