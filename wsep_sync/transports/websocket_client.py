@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from http.cookies import CookieError
@@ -144,13 +145,32 @@ def _proxy(scheme: str, hostname: str) -> _Proxy | None:
     return (host, port or 80, ":".join(filter(None, user or ()))) if host else None
 
 
+# Where a ValueError is raised that says something about the server, or its name.
+_OURS = frozenset(("websocket", __name__.partition(".")[0], *sys.stdlib_module_names))
+
+
+def _raised_by(error: Exception) -> str:
+    """Return the package whose function has raised an error."""
+    entry = error.__traceback__
+    assert entry is not None
+    while entry.tb_next is not None:
+        entry = entry.tb_next
+    name: str = entry.tb_frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
+
+
 def _raise_foreign(error: Exception) -> None:
-    """Raise what the handler of a signal has raised, which has no errno, if it was that."""
+    """Raise what the handler of a signal has raised, if it was that: it shows by having no errno.
+
+    A ValueError shows by where it was raised: not by the library, by us, or by what both call.
+    """
     made_of = error.__context__ if isinstance(error, websocket.WebSocketTimeoutException) else None
     if isinstance(made_of, TimeoutError):
         error = made_of  # the library has made that of it
     try:
         if isinstance(error, OSError) and error.errno is None:
+            raise error
+        if isinstance(error, ValueError) and _raised_by(error) not in _OURS:
             raise error
     finally:
         del error, made_of  # raised, they refer to this frame, and so to themselves

@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -442,3 +443,20 @@ def test_no_more_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             raw.send(start_message(Command("true")))
             with pytest.raises(EOFError, match="1011: start command: can't start new thread"):
                 raw.receive()
+
+
+@pytest.mark.parametrize("kind", [ValueError, UnicodeError, OSError, TimeoutError, RuntimeError])
+def test_what_a_signals_handler_raises_while_connecting_comes_out(kind: type[Exception]) -> None:
+    def interrupt(_number: int, _frame: object) -> None:
+        raise kind("the caller's")
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        former = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(kind, match="the caller's") as caught:
+                connect(f"ws://127.0.0.1:{silent.getsockname()[1]}", timeout=SECONDS)
+            assert type(caught.value) is kind
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, former)
