@@ -13,8 +13,7 @@ with an idle server: then its threads, descriptors, children and sessions have t
 before the first client came, and this process's threads and descriptors as well.
 
 The first part is the warm-up: what the interpreter and the libraries need once, they keep. After
-the last, the server's resident memory has to be within 5 % of what it was after the first (or what
-is said: a warm-up of some seconds leaves more to come, which then comes to a rest). Nobody
+the last, the server's resident memory has to be within 5 % of what it was after the first. Nobody
 tells the server to collect garbage for that; nothing that it drops may have to wait for it.
 """
 
@@ -484,7 +483,7 @@ ACTIONS: dict[Callable[[Worker], None], int] = {
 }
 
 
-def soak(seconds: float, clients: int, seed: int, may_grow: float = MAY_GROW) -> bool:
+def soak(seconds: float, clients: int, seed: int) -> bool:
     """Do it all, and print how it goes; return whether all was well."""
     say(f"{clients} clients, {seconds:g} seconds, seed {seed}")
     with watched_server() as server:
@@ -501,7 +500,7 @@ def soak(seconds: float, clients: int, seed: int, may_grow: float = MAY_GROW) ->
         else:
             grown = memory[-1] / memory[0] - 1
             say(f"resident memory: {grown:+.2%} since part 0")
-            if grown > may_grow:
+            if grown > MAY_GROW:
                 soaking.failures.append("that is more than it may have grown")
         for name, count in soaking.counts.most_common():
             say(f"{count:8} {name}")
@@ -529,13 +528,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="default: %(default)s")
     parser.add_argument("--clients", type=int, default=50, help="default: %(default)s")
     parser.add_argument("--seed", type=int, help="of all that is random (default: a random one)")
-    parser.add_argument(
-        "--may-grow", type=float, default=MAY_GROW, help="of memory, in parts of 1 (%(default)s)"
-    )
     arguments = parser.parse_args()
     seed = random.randrange(2**32) if arguments.seed is None else arguments.seed
-    good = soak(arguments.seconds, arguments.clients, seed, arguments.may_grow)
-    return 0 if good else 1
+    return 0 if soak(arguments.seconds, arguments.clients, seed) else 1
 
 
 if __name__ == "__main__":
