@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -107,6 +108,25 @@ def test_a_session(records: list[logging.LogRecord]) -> None:
     assert fields.pop("seconds") >= 0  # type: ignore[operator]
     expected = {"id": "s", "pid": one.pid, "command": "cat", "exit": -1, "signal": 1}
     assert fields == {**expected, "reason": "the server ends"}
+
+
+def test_the_clock_is_put_back(
+    records: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    now = time.time
+    with listening(server=server) as listener, connect(listener.url) as execer:
+        with execer.start(sh("read line", tty=True, id="s")) as process:
+            # Only root may put the real one back, and for the whole machine.
+            monkeypatch.setattr(time, "time", lambda: now() - 3600)
+            process.stdin.write(b"on\n")
+            process.stdin.flush()
+            process.wait(SECONDS)
+        found = dict(events(records, 3))
+    for event in ("end", "exit"):
+        seconds = found[event]["seconds"]
+        assert isinstance(seconds, float)
+        assert 0 <= seconds < SECONDS, event
 
 
 def test_a_session_that_ends_by_itself(records: list[logging.LogRecord]) -> None:

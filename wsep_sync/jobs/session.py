@@ -106,7 +106,8 @@ class Session:
         self._timeout = (options or Options()).session_timeout
         self._created = time.time()
         self._active = self._created
-        self._unattended_since = time.monotonic()
+        # Differences are of this clock: the other one may be put back.
+        self._began = self._unattended_since = time.monotonic()
         self._error: Exception | None = None  # why there is no session, or how the command ended
         self._ended = False  # the command has, and its output is about to
         self._reason = ""  # why it was ended, if it was
@@ -420,7 +421,7 @@ class Session:
             id=self.command.id,
             pid=self._pid,
             command=self.command.command,
-            seconds=time.time() - self._created,
+            seconds=time.monotonic() - self._began,
             exit=None if lost else status.exit_code if status else 0,
             signal=status.signal if status else None,
             reason=str(self._error) if lost else self._reason,
