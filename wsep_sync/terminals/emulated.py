@@ -14,13 +14,14 @@ import json
 import logging
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import DEVNULL
 
+from ..children import Popen
 from ..log import log_event
 from .helper import ANSWER, REQUEST
 from .recording import Screen, Snapshot
@@ -79,11 +80,11 @@ class _Child:
             with other:
                 root = Path(__file__).parent.parent
                 path = [os.path.abspath(entry) for entry in sys.path]
-                self._process = subprocess.Popen(
+                self._process = Popen(
                     [sys.executable, "-I", "-S", "-c", _PROGRAM, str(root), *path],
                     stdin=other.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
+                    stdout=DEVNULL,
+                    stderr=DEVNULL,
                     cwd=root,
                     env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                     # A Ctrl-C at the server's terminal is not for it: it ends with the server.

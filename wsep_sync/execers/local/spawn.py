@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 
 from ... import streams
+from ...children import Popen
 from ...errors import StartError, suppress_system
 from ...protocol.command import Command, nameless
 from . import launch as local_launch
@@ -39,8 +39,8 @@ def spawn(
     command: Command,
     environment: dict[str, str] | None,
     leader: bool,
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+) -> Popen[bytes]:
+    return Popen(
         argv,
         stdin=stdio[0],
         stdout=stdio[1],
@@ -63,7 +63,7 @@ def is_launched(command: Command) -> bool:
 
 def launch_command(
     stdio: Sequence[int], command: Command, environment: dict[str, str]
-) -> subprocess.Popen[bytes]:
+) -> Popen[bytes]:
     """Spawn the command by way of :mod:`.launch`; return when it runs.
 
     Raises:
@@ -97,7 +97,7 @@ def launch_command(
         request_reader, request_writer = make_pipe(launchers, sender)
         answer_reader, answer_writer = make_pipe(receiver, launchers)
         try:
-            child = subprocess.Popen(
+            child = Popen(
                 # Isolated (-I) and without site (-S): Python's own library is all it imports.
                 [
                     *(sys.executable or "", "-I", "-S", local_launch.__file__),
