@@ -60,10 +60,13 @@ def test_a_token_from_a_file(token_file: str, tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, b"in\n", b"")
         done = run(*notty, "--", "echo", "in", env=environment(WSEP_TOKEN=TOKEN))
         assert (done.returncode, done.stdout, done.stderr) == (0, b"in\n", b"")
-        for options in ([], ["--token-file", str(wrong)]):
+        for options, words in (
+            ([], "a token is needed"),
+            (["--token-file", str(wrong)], "the token is wrong"),
+        ):
             done = run(*notty, *options, "--", "echo", "in")
             assert (done.returncode, done.stdout) == (255, b"")
-            has_one_line(done.stderr, url, "401", "a token is needed")
+            has_one_line(done.stderr, url, "401", words)
         assert "refusal" in server.log()
         assert TOKEN not in server.log()
         assert "another" not in server.log()
@@ -138,6 +141,23 @@ def test_an_empty_token_is_none_to_connect_with(monkeypatch: pytest.MonkeyPatch)
         connect("ws://127.0.0.1:1")
     with pytest.raises(ValueError, match=r"\$WSEP_TOKEN is set, but empty"):
         Popen(["true"], url="ws://127.0.0.1:1")
+
+
+def test_a_token_with_the_end_of_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As open("token").read() has it.
+    with server_process(env=environment(WSEP_TOKEN=f"{TOKEN}\n")) as (url, _):
+        connect(url, token=f"{TOKEN}\n").close()
+        monkeypatch.setenv("WSEP_TOKEN", f"{TOKEN}\r\n")
+        connect(url).close()
+
+
+@pytest.mark.parametrize("token", ["two words", "two\nlines", "t\xf6ken"])
+def test_a_token_that_cannot_be_sent(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"^a token must be printable"):
+        connect("ws://127.0.0.1:1", token=token)
+    monkeypatch.setenv("WSEP_TOKEN", token)
+    with pytest.raises(ValueError, match=r"^\$WSEP_TOKEN: a token must be printable"):
+        connect("ws://127.0.0.1:1")
 
 
 def test_a_file_of_a_token_comes_before_the_environment(token_file: str) -> None:

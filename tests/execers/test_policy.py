@@ -435,3 +435,15 @@ except PermissionError as error:
 """
     out = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout
     assert out == b"only root can run commands as root\n"
+
+
+def test_what_is_no_command() -> None:
+    execers: list[Execer] = [
+        LocalExecer(),
+        RestrictedExecer(LocalExecer(), allow={"ls"}),
+        UserExecer(LocalExecer(), os.geteuid()),
+    ]
+    with listening() as listener, connect(listener.url) as remote:
+        for execer in (*execers, remote):
+            with pytest.raises(TypeError, match=r'such as Command\("ls"'):
+                execer.start("ls")  # type: ignore[arg-type]

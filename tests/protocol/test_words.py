@@ -163,3 +163,17 @@ def test_the_module_knows_no_sockets_threads_or_clocks() -> None:
     used = {name for name, value in vars(messages).items() if type(value) is type(sys)}
     assert used <= {"errno", "json", "os"}
     assert FEATURES == ("taken", "ended", "close_output", "discard", "attach")
+
+
+@pytest.mark.parametrize("cause", ["no such file or directory", "not a directory"])
+def test_the_reference_has_found_the_program_whose_path_it_names(cause: str) -> None:
+    # Of a start that fails in the child, Go names the program; which it had found in PATH.
+    reason = f"start command: fork/exec /usr/bin/ls: {cause}"
+    for command, filename in (
+        (Command("ls", working_dir="/nope"), "/nope"),
+        (Command("ls"), "ls"),
+        (Command("/usr/bin/ls", working_dir="/nope"), "/usr/bin/ls"),
+    ):
+        error = start_error_from_reason(reason, command)
+        assert isinstance(error, OSError)
+        assert error.filename == filename

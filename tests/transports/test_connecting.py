@@ -369,6 +369,36 @@ def test_a_url_that_is_none(url: str) -> None:
         connect_websocket(url, timeout=1)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://me:s3cret@127.0.0.1:1",
+        "wss://me:s3cret@127.0.0.1:1/path",
+        "ws://me@127.0.0.1:1",
+        "http://me:s3cret@127.0.0.1",
+        "ws://me:s3cret@127.0.0.1:port",
+        "ws://me:s3cret@[::1",
+        "ws://me:s3c/ret@127.0.0.1",
+        "me:s3cret@127.0.0.1:1",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_never_printed(url: str) -> None:
+    with pytest.raises(ValueError, match="URL") as caught:
+        connect_websocket(url, timeout=1)
+    assert "s3c" not in repr(caught.value)
+
+
+def test_an_at_sign_in_a_path_is_no_user() -> None:
+    with answering(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as (url, requests):
+        assert connect_error(f"{url}/a@b?c=d@e").status == 404
+    assert requests[0].startswith("GET /path/a@b?c=d@e HTTP/1.1")
+
+
+def test_a_url_of_ssh_is_told_what_takes_it() -> None:
+    with pytest.raises(ValueError, match="SSHExecer"):
+        connect_websocket("ssh://host.invalid", timeout=1)
+
+
 @pytest.mark.parametrize("header", [{"A": "b\r\nC: d"}, {"A\n": "b"}, {"A": "b\0"}])
 def test_a_header_that_would_be_two(header: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="header"):

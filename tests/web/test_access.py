@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wsep_sync.web.access import Access, Refusal, check_token, is_loopback
+from wsep_sync.protocol.checks import check_token
+from wsep_sync.web.access import Access, Refusal, is_loopback
 
 
 def status(
@@ -170,7 +171,7 @@ def test_a_token_does_not_make_up_for_a_wrong_origin() -> None:
     assert status(Access("s3cret"), **headers) == 403
 
 
-@pytest.mark.parametrize("token", ["", " ", "two words", "line\n", "t\xf6ken", "nul\0"])
+@pytest.mark.parametrize("token", ["", " ", "\n", "two words", "two\nlines", "t\xf6ken", "nul\0"])
 def test_a_token_that_cannot_be_sent(token: str) -> None:
     with pytest.raises(ValueError, match="token") as caught:
         check_token(token)
@@ -199,3 +200,26 @@ def test_a_token_that_cannot_be_sent(token: str) -> None:
 )
 def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_a_token_as_a_file_holds_it() -> None:
+    assert check_token("s3cret\r\n") == "s3cret"
+    assert status(Access("s3cret\n"), HTTP_AUTHORIZATION="Bearer s3cret") == 101
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({}, "a token is needed"),
+        ({"HTTP_AUTHORIZATION": "Basic s3cret"}, "a token is needed"),
+        ({"HTTP_AUTHORIZATION": "Bearer "}, "a token is needed"),
+        ({"HTTP_AUTHORIZATION": "Bearer wr0ng"}, "the token is wrong"),
+        ({"HTTP_SEC_WEBSOCKET_PROTOCOL": "wsep, bearer.wr0ng"}, "the token is wrong"),
+    ],
+)
+def test_a_wrong_token_is_not_a_missing_one(headers: dict[str, str], words: str) -> None:
+    environ = {"wsgi.url_scheme": "http", "HTTP_HOST": "127.0.0.1", **headers}
+    with pytest.raises(Refusal, match=words) as caught:
+        Access("s3cret").check(environ)
+    assert caught.value.status.startswith("401")
+    assert "wr0ng" not in caught.value.text

@@ -17,7 +17,7 @@ from ..errors import StartError, not_allowed
 from ..lazy import importing
 from ..log import log_bug
 from ..process import Execer, Process
-from ..protocol.command import Command
+from ..protocol.command import Command, check_command
 from .local.commands import LoginCommand
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class RestrictedExecer(Execer):
                 function says so itself by raising one. What else it raises is logged, and nothing
                 is started.
         """
+        check_command(command)
         try:
             allowed = self._rule(command)
             if allowed is not None and not isinstance(allowed, Command):
@@ -135,6 +136,7 @@ class UserExecer(Execer):
             raise PermissionError(f"only root can run commands as {self._user.pw_name}")
 
     def start(self, command: Command) -> Process:
+        check_command(command)
         user = self._user
         login = (
             f"HOME={user.pw_dir or '/'}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ __all__ = [
     "check_output",
     "check_string",
     "check_strings",
+    "check_token",
+    "check_url",
     "check_window",
     "kind_of",
     "number_of",
@@ -24,6 +27,13 @@ MAX_WINDOW = MAX_POSITION = 0xFFFF_FFFF_FFFF
 
 
 OUTPUTS = ("stdout", "stderr")
+
+
+# What a header can hold of a token (RFC 6750).
+_TOKEN = re.compile(r"[!-~]+")
+
+# A URL's beginning with a user, and perhaps a password, be the rest of it well formed or not.
+_USER = re.compile(r"(?:[^/?#]*//)?[^/?#]*@")
 
 
 def kind_of(value: object) -> str:
@@ -76,3 +86,30 @@ def number_of(header: Mapping[str, Any], name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, not {kind_of(value)}")
     return value
+
+
+def check_token(token: str) -> str:
+    """Return a token as it can be sent in a header, without the line's end that a file adds.
+
+    Raises:
+        ValueError: It cannot. The message does not contain it.
+    """
+    token = token.rstrip("\r\n")
+    if not token:
+        raise ValueError("the token is empty")
+    if not _TOKEN.fullmatch(token):
+        raise ValueError("a token must be printable ASCII characters, and no spaces")
+    return token
+
+
+def check_url(url: str) -> None:
+    """Refuse a user and a password in the URL of a server, which would be sent nowhere.
+
+    Raises:
+        ValueError: They are there. The message does not contain them.
+    """
+    if _USER.match(url):
+        raise ValueError(
+            "a URL is no place for a user and a password: a server takes a token (token=, "
+            "--token-file, $WSEP_TOKEN), a proxy in front of it perhaps the header Authorization"
+        )

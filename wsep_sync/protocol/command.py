@@ -9,6 +9,7 @@ from .checks import check_number, check_output, check_string, check_strings, kin
 
 __all__ = [
     "Command",
+    "check_command",
     "nameless",
     "variables",
 ]
@@ -90,6 +91,18 @@ class Command:
     def terminal_size(self) -> tuple[int, int]:
         """The rows and columns that its terminal has, if it is to have one."""
         return self.rows or _DEFAULT_ROWS, self.cols or _DEFAULT_COLS
+
+
+def check_command(command: object) -> None:
+    """Say what :meth:`.Execer.start` takes to who gives it something else.
+
+    Raises:
+        TypeError: It is no :class:`Command`.
+    """
+    if not isinstance(command, Command):
+        raise TypeError(
+            f'start() takes a Command, such as Command("ls", ["-l"]), not {kind_of(command)}'
+        )
 
 
 def variables(entries: Iterable[str]) -> dict[str, str]:

@@ -117,5 +117,9 @@ def start_error_from_reason(reason: str, command: Command) -> StartError:
     # own words in front.
     if number is None or reason.replace("start command: ", "").startswith(_OF_A_CONNECTION):
         return StartError(reason or "the server gave no reason")
-    chdir = "chdir " in reason.partition(": ")[2][:6]
+    words = reason.partition(": ")[2]
+    # A name that the reference has searched for, and found, before it says "fork/exec PATH".
+    found = words.startswith("fork/exec ") and "/" not in command.command
+    missing = number in (errno.ENOENT, errno.ENOTDIR)
+    chdir = words.startswith("chdir ") or (found and missing and bool(command.working_dir))
     return start_error(number, command.working_dir if chdir else command.command)

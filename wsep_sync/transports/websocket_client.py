@@ -21,6 +21,7 @@ from websocket._url import get_proxy_info
 
 from ..errors import ConnectError
 from ..lazy import importing
+from ..protocol.checks import check_url
 from .base import FEATURES_HEADER
 from .sockets import SocketTransport
 from .stream_socket import start_tls
@@ -64,10 +65,19 @@ def connect_websocket(
         ConnectError: It could not be opened.
         ValueError: The URL is not one of a WebSocket, or a header cannot be sent.
     """
+    check_url(url)
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ValueError(f"not a WebSocket URL (ws://HOST:PORT or wss://HOST:PORT): {url!r}")
-    port = parts.port or (443 if parts.scheme == "wss" else 80)  # ValueError if it is no port
+        hint = "; ssh:// is for SSHExecer, run, Popen, spawn and the command line"
+        raise ValueError(
+            f"not a WebSocket URL (ws://HOST:PORT or wss://HOST:PORT): {url!r}"
+            + (hint if parts.scheme == "ssh" else "")
+        )
+    try:
+        port = parts.port or (443 if parts.scheme == "wss" else 80)
+    except ValueError:
+        # Not in the library's words: what stands there may be the half of a password.
+        raise ValueError("the URL's port is no number from 1 to 65535") from None
     lines = _header_lines(headers or {})
     options: dict[str, Any] = {}
     if parts.scheme == "wss":

@@ -15,11 +15,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..protocol.checks import check_token
+
 __all__ = ["Access", "Refusal", "check_token", "is_loopback"]
 
 # RFC 9110, section 7.2: a host and perhaps a port; nothing that urlsplit() would take off.
 # RFC 1035, section 2.3.4: no name is longer. It is logged where it is not known.
-_TOKEN = re.compile(r"[!-~]+")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{1,50}\]|[A-Za-z0-9._-]{1,255})(?::[0-9]{0,5})?")
 
 # What stands before the token where a browser says it.
@@ -111,18 +112,8 @@ class Access:
                     shown = protocol.strip().removeprefix(_BEARER)
         # PEP 3333: header values are Latin-1.
         if not hmac.compare_digest(shown.strip().encode("latin-1", "replace"), self._token):
-            raise Refusal("401 Unauthorized", "a token is needed (see --token-file)\n")
-
-
-def check_token(token: str) -> str:
-    """Return the token if it can be sent in a header.
-
-    Raises:
-        ValueError: It cannot. The message does not contain it.
-    """
-    if not _TOKEN.fullmatch(token):
-        raise ValueError("a token must be printable ASCII characters, one at least, and no spaces")
-    return token
+            words = "the token is wrong" if shown.strip() else "a token is needed"
+            raise Refusal("401 Unauthorized", f"{words} (see --token-file)\n")
 
 
 def is_loopback(host: str) -> bool:

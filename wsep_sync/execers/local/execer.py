@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from ...errors import StartError, start_error
 from ...process import Execer, Process
-from ...protocol.command import Command, variables
+from ...protocol.command import Command, check_command, variables
 from .process import LocalProcess
 from .spawn import is_launched
 
@@ -74,6 +74,7 @@ class LocalExecer(Execer):
         self._pass_env = None if pass_env is None else tuple(pass_env)
 
     def start(self, command: Command) -> Process:
+        check_command(command)
         if sys.platform == "win32":
             raise StartError("commands can be run on POSIX systems only, not on Windows itself")
         if not command.command:

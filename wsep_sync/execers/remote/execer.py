@@ -20,8 +20,8 @@ from ...errors import (
 )
 from ...lazy import importing
 from ...process import Execer, Process
-from ...protocol.checks import MAX_WINDOW
-from ...protocol.command import Command
+from ...protocol.checks import MAX_WINDOW, check_token
+from ...protocol.command import Command, check_command
 from ...protocol.dialogue import ClientDialogue, ClientState, has_credit
 from ...protocol.messages import (
     FEATURES,
@@ -105,9 +105,7 @@ def connect(
 
     check_timeout(timeout)
     headers = dict(headers or {})
-    if token == "":
-        raise ValueError("the token is empty")
-    token = environment_token() if token is None else token
+    token = environment_token() if token is None else check_token(token)
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
 
@@ -133,12 +131,15 @@ def environment_token() -> str | None:
 
     Raises:
         ValueError: It is set, but empty, as a command that failed leaves it:
-            ``WSEP_TOKEN=$(cat missing)`` does not ask for no token at all.
+            ``WSEP_TOKEN=$(cat missing)`` does not ask for no token at all. Or it cannot be sent.
     """
     token = os.environ.get("WSEP_TOKEN")
     if token == "":
         raise ValueError("$WSEP_TOKEN is set, but empty: unset it to do without a token")
-    return token
+    try:
+        return None if token is None else check_token(token)
+    except ValueError as error:
+        raise ValueError(f"$WSEP_TOKEN: {error}") from error
 
 
 def session_headers(session_id: str) -> dict[str, str]:
@@ -195,6 +196,7 @@ class RemoteExecer(Execer):
         self._output_limit = max(1, min(output_limit, MAX_WINDOW))
 
     def start(self, command: Command) -> Process:
+        check_command(command)
         return self._start(functools.partial(Start, command), command)
 
     def attach(self, id: str, rows: int = 0, cols: int = 0) -> RemoteProcess:

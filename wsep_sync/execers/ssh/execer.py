@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import StartError
 from ...process import Execer, Process
-from ...protocol.command import Command
+from ...protocol.command import Command, check_command
 from ...streams.wakeup import check_timeout
 from . import launch as ssh_launch
 from .connection import Connection
@@ -36,10 +36,10 @@ def connect_ssh(url: str, *, timeout: float = 10.0) -> SSHExecer:
         ValueError: ``url`` is not such a URL, or has a password in it, which is not for URLs.
     """
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "ssh" or not parts.hostname:
-        raise ValueError(f"not the URL of an SSH host, ssh://USER@HOST: {url!r}")
     if parts.password is not None:
         raise ValueError("a URL is no place for a password; SSH has keys, and an agent for them")
+    if parts.scheme != "ssh" or not parts.hostname:
+        raise ValueError(f"not the URL of an SSH host, ssh://USER@HOST: {url!r}")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError(f"an SSH host has no path: {url!r}")
     username = None if parts.username is None else urllib.parse.unquote(parts.username)
@@ -105,6 +105,7 @@ class SSHExecer(Execer):
         self._connections = [Connection(self._login)]
 
     def start(self, command: Command) -> Process:
+        check_command(command)
         if not command.command:
             raise StartError("no command")
         if command.uid or command.gid:
