@@ -6,6 +6,7 @@ That each example works is for `run_examples.py`.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,16 @@ def test_no_server(tmp_path: Path) -> None:
     status, said = copy_file("get", "ws://127.0.0.1:1", "a", tmp_path / "a")
     assert (status, "ws://127.0.0.1:1" in said) == (1, True)
     assert os.listdir(tmp_path) == []
+
+
+def test_the_web_terminal_without_its_packages_says_what_to_do(tmp_path: Path) -> None:
+    example = Path(__file__).parents[1] / "examples" / "web_terminal"
+    shutil.copytree(example, tmp_path / "here", ignore=shutil.ignore_patterns("node_modules"))
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "here" / "server.py"), "0"],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert f"run 'npm install' in {tmp_path / 'here'} first" in done.stderr.decode()

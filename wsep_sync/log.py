@@ -2,7 +2,8 @@
 
 The events of a connection are ``start`` or ``attach``, then ``exit`` or, from a session that goes
 on, ``leave``; or else ``refusal``. That of a session is its ``end``; that of a listener which is
-short of something, ``failure``. A record's message has the form ``event key=value …``; the same
+short of something, ``failure``. At the level of debugging, a client tells of ``connect``,
+``connected`` and ``started``. A record's message has the form ``event key=value …``; the same
 stands in its attributes ``event`` and ``fields``, for handlers that want more than text.
 """
 

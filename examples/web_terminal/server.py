@@ -78,6 +78,9 @@ def with_page(app: WSGIApplication) -> WSGIApplication:
 
 def main() -> None:
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8080
+    directory = Path(__file__).resolve().parent
+    if not all((directory / name).exists() for name, _ in FILES.values()):
+        sys.exit(f"xterm.js is missing: run 'npm install' in {directory} first")
     # Taken out, lest the shells find it in their environment.
     access = Access(os.environ.pop("WSEP_TOKEN", None))
     server = Server()

@@ -282,6 +282,70 @@ def test_mutual_tls(cert: list[str], tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, b"known\n", b"")
 
 
+def test_an_unknown_authority_is_told_of_with_what_helps(cert: list[str]) -> None:
+    with server_process(*cert) as (url, _):
+        for subcommand in (["notty", "x"], ["sessions"]):
+            done = run(subcommand[0], "--url", url, *subcommand[1:])
+            assert done.returncode == 255
+            has_one_line(done.stderr, "certificate verify failed", "--ca-file")
+
+
+def test_tls_to_a_plain_port_and_the_reverse(cert: list[str]) -> None:
+    for options in ([], cert):
+        with server_process(*options) as (url, server):
+            scheme = url.partition(":")[0]
+            other = "ws" if scheme == "wss" else "wss"
+            for subcommand in (["notty", "x"], ["sessions"]):
+                wrong = url.replace(f"{scheme}:", f"{other}:")
+                done = run(subcommand[0], "--url", wrong, "--insecure-tls", *subcommand[1:])
+                assert done.returncode in (1, 255)
+                has_one_line(done.stderr, f"{scheme}:// instead of {other}://")
+            assert "Traceback" not in server.log()
+
+
+REQUEST = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=other "
+    "-addext subjectAltName=IP:127.0.0.1"
+)
+
+
+def test_certificates_are_read_again(cert: list[str], tmp_path: Path) -> None:
+    authority = ["--ca-file", f"{tmp_path}/authority.pem"]
+    with server_process(*cert) as (url, server):
+        certificate = Path(cert[1])
+        certificate.write_text("nothing")
+        server.send_signal(signal.SIGHUP)
+        eventually(lambda: "were not read again" in server.log(), "a complaint")
+        assert run("notty", "--url", url, *authority, "true").returncode == 0
+        # Another certificate, of itself.
+        subprocess.run(
+            [*REQUEST.split(), "-keyout", cert[3], "-out", cert[1]],
+            check=True,
+            capture_output=True,
+        )
+        server.send_signal(signal.SIGHUP)
+        eventually(lambda: "read again" in server.log().splitlines()[-1], "the new ones")
+        assert run("notty", "--url", url, *authority, "true").returncode == 255
+        assert run("notty", "--url", url, "--ca-file", cert[1], "true").returncode == 0
+
+
+@pytest.mark.parametrize("subcommand", ["serve", "notty"])
+def test_certificates_that_cannot_be(cert: list[str], tmp_path: Path, subcommand: str) -> None:
+    other = tmp_path / "other.pem"
+    openssl = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out"
+    subprocess.run([*openssl.split(), str(other)], check=True, capture_output=True)
+    rest = ["--port", "0"] if subcommand == "serve" else ["--url", "wss://127.0.0.1:1", "x"]
+    for options, words in (
+        (cert[:2], "certificate.pem: no private key is in it: --tls-key"),
+        ([*cert[:2], "--tls-key", cert[1]], "certificate.pem: no private key is in it"),
+        ([*cert[:2], "--tls-key", str(other)], "other.pem: this is not the private key of"),
+        ([*cert[:2], "--tls-key", "/no/such/key"], "/no/such/key: No such file"),
+    ):
+        done = run(subcommand, *options, *rest)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert words in done.stderr.decode().splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -495,7 +559,64 @@ def test_readiness_and_the_socket_of_systemd(tmp_path: Path) -> None:
     assert states == [b"READY=1", b"STOPPING=1"]
 
 
+# A Unix socket
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    token = tmp_path / "token"
+    token.write_text("s3cret")
+    token.chmod(0o600)
+    arguments = ["serve", "--host", f"unix:{path}", "--token-file", str(token)]
+    for _ in range(2):  # the second time, the first one's file is there, as after a crash
+        with running(*arguments) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == f"listening on ws+unix:{path}\n".encode()
+            assert path.stat().st_mode & 0o002 == 0
+            for url in (f"ws+unix:{path}", f"ws+unix://{path}", f"ws+unix://{path}:/any/path"):
+                with connect(url, token="s3cret") as execer, execer.start(sh("echo in")) as process:
+                    assert process.stdout.read() == b"in\n"
+            done = run("notty", "--url", url, "--token-file", str(token), "echo", "in")
+            assert (done.returncode, done.stdout, done.stderr) == (0, b"in\n", b"")
+            done = run("sessions", "--url", f"ws+unix:{path}", "--token-file", str(token))
+            assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+            done = run(*arguments)  # one that is in use stays
+            assert (done.returncode, done.stdout) == (1, b"")
+            has_one_line(done.stderr, f"cannot listen on unix:{path}: Address already in use")
+            server.kill()
+            server.wait()
+        assert path.is_socket()
+    with running(*arguments) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        server.send_signal(signal.SIGTERM)
+        assert finish(server)[0] == 0
+        assert not path.exists()
+    done = run("notty", "--url", f"ws+unix:{path}", "--token-file", str(token), "true")
+    assert done.returncode == 255
+    has_one_line(done.stderr, f"ws+unix:{path}: No such file or directory")
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("mine")
+    done = run("serve", "--host", f"unix:{path}")
+    assert done.returncode == 1
+    has_one_line(done.stderr, "Address already in use")
+    assert path.read_text() == "mine"
+
+
 # Logs
+
+
+@pytest.mark.parametrize(("level", "events"), [("info", {"start", "exit"}), ("warning", set())])
+def test_how_much_is_logged(level: str, events: set[str]) -> None:
+    options = ["--log-format", "json", "--log-level", level]
+    with server_process(*options) as (url, server):
+        assert run("notty", "--url", url, "true").returncode == 0
+        server.send_signal(signal.SIGTERM)
+        logged = server.finish()
+    assert {json.loads(line)["event"] for line in logged.splitlines()} == events
 
 
 def test_a_log_of_json() -> None:

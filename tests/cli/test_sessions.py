@@ -126,3 +126,13 @@ def test_sessions_behind_a_path() -> None:
     with serving(Listener(app)) as listener:  # type: ignore[arg-type]
         assert run("sessions", "--url", f"{listener.url}/there/").returncode == 0
     assert asked == ["/there/sessions"]
+
+
+def test_a_proxy_is_used_as_by_the_others() -> None:
+    answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
+    for arguments in (["sessions"], ["kill", "s"], ["notty", "true"]):
+        with tcp_server(answer) as proxy:
+            env = environment(http_proxy=proxy.replace("ws:", "http:"), no_proxy="")
+            done = run(arguments[0], "--url", "ws://host.invalid", *arguments[1:], env=env)
+            assert done.returncode == 255
+            has_one_line(done.stderr, "ws://host.invalid", "the proxy answered HTTP 407")

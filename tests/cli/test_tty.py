@@ -208,3 +208,29 @@ def test_the_end_of_input_from_a_pipe(data: bytes) -> None:
     done = run("tty", "--", "sh", "-c", "count=$(wc -c); echo; echo $count", input=data)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.splitlines()[-1] == str(len(data)).encode()
+
+
+def test_the_terminals_size_can_be_given(at_server: list[str]) -> None:
+    done = run("tty", *at_server, "--rows", "11", "--cols", "33", "--", "stty", "size")
+    assert (done.returncode, done.stdout) == (0, b"11 33\r\n")
+    # The other is this terminal's, and what it is given stays.
+    with Outer("tty", *at_server, "--rows", "11", "--", "sh", "-c", TOLD) as outer:
+        outer.expect_exact("11 80\r\n")
+        outer.set_size(40, 100)
+        outer.expect_exact("11 100\r\n")
+
+
+TOLD = "trap 'stty size; exit' WINCH; stty size; while :; do read line; done"
+
+
+def test_what_programs_have_to_know_of_a_terminal_is_sent() -> None:
+    script = 'echo "$TERM|$COLORTERM|$LANG|$LC_TIME|$LC_ALL|$OTHER"'
+    ours = {"TERM": "vt100", "COLORTERM": "truecolor", "LANG": "C.UTF-8", "LC_TIME": "POSIX"}
+    with server_process(env=environment(LANG="C", LC_ALL="")) as (url, _):
+        env = environment(OTHER="x", LC_ALL="", **ours)
+        done = run("tty", "--url", url, "--", "sh", "-c", script, env=env)
+        assert done.stdout == b"vt100|truecolor|C.UTF-8|POSIX||\r\n"
+        done = run("tty", "--url", url, "--env", "LANG=C", "--", "sh", "-c", script, env=env)
+        assert done.stdout == b"vt100|truecolor|C|POSIX||\r\n"
+        done = run("notty", "--url", url, "--", "sh", "-c", script, env=env)
+        assert b"truecolor" not in done.stdout

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import stat
 import threading
 from typing import TypeAlias
 
+from .. import __version__
 from .console import complain
 
 __all__ = ["parser"]
@@ -15,15 +17,37 @@ __all__ = ["parser"]
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Fills paragraphs, but leaves examples, which begin with an empty line, as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return (
+            text.strip("\n") if text.startswith("\n") else super()._fill_text(text, width, indent)
+        )
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="wsep-sync",
+        usage="%(prog)s SUBCOMMAND [OPTION...]",
         description="Run a command on another machine over one WebSocket.",
-        epilog="Exit status of notty and tty: the command's own; 128+N if signal N ended it; 127 "
-        "if it was not found, 126 if it could not be run, 255 if the connection failed.",
+        epilog="""
+exit status of notty and tty:
+  the command's own; 128+N if signal N ended it; 127 if it was not found, 126 if
+  it could not be run, 255 if the connection failed
+
+examples:
+  wsep-sync serve --port 8080
+  wsep-sync notty --url ws://127.0.0.1:8080 -- ls -la
+  wsep-sync tty --url ws://127.0.0.1:8080 --id work -- bash
+""",
+        formatter_class=_HelpFormatter,
     )
-    commands = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+    parser.add_argument("--version", action="version", version=f"wsep-sync {__version__}")
+    commands = parser.add_subparsers(
+        dest="subcommand", required=True, metavar="SUBCOMMAND", prog="wsep-sync"
+    )
     _add_serve(commands)
     _add_clients(commands)
     _add_managers(commands)
@@ -33,6 +57,14 @@ def parser() -> argparse.ArgumentParser:
 def _add_serve(commands: _Commands) -> None:
     serve = commands.add_parser(
         "serve",
+        formatter_class=_HelpFormatter,
+        usage="%(prog)s [OPTION...]",
+        epilog="""
+examples:
+  wsep-sync serve --port 8080
+  wsep-sync serve --host 0.0.0.0 --token-file token --tls-cert cert.pem --tls-key key.pem
+  wsep-sync serve --host unix:/run/wsep.sock
+""",
         help="run commands for clients",
         description="Run commands for whoever connects. It prints one line, "
         "'listening on ws://HOST:PORT', when it can be connected to, and logs to its error "
@@ -41,7 +73,9 @@ def _add_serve(commands: _Commands) -> None:
         "the user who started it: beyond the loopback interface it wants a token and TLS.",
     )
     serve.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on, or unix:PATH, a Unix socket (default: %(default)s)",
     )
     serve.add_argument(
         "--port", type=_port, default=8080, help="port, 0 picks one (default: %(default)s)"
@@ -74,6 +108,12 @@ def _add_serve(commands: _Commands) -> None:
         help="one line per event, or one JSON object (default: text)",
     )
     serve.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="what is logged: this and what is more serious (default: info)",
+    )
+    serve.add_argument(
         "--log-arguments", action="store_true", help="log the arguments of commands, too"
     )
     serve.set_defaults(fail=serve.error)
@@ -82,6 +122,15 @@ def _add_serve(commands: _Commands) -> None:
 def _add_clients(commands: _Commands) -> None:
     notty = commands.add_parser(
         "notty",
+        formatter_class=_HelpFormatter,
+        usage="%(prog)s [OPTION...] [--] COMMAND [ARG...]",
+        epilog="""
+examples:
+  wsep-sync notty --url ws://127.0.0.1:8080 -- ls -l docs
+  tar c docs | wsep-sync notty --url ws://127.0.0.1:8080 -- tar x -C /tmp
+  wsep-sync notty --url ssh://ci@build.example.com --cwd /src -- make
+  wsep-sync notty -- sh -c 'ls *.py | wc -l'
+""",
         help="run a command on pipes",
         description="Run a command with this command's standard input, output and error output. "
         "Ctrl-C interrupts the command; a second one hangs up.",
@@ -91,8 +140,17 @@ def _add_clients(commands: _Commands) -> None:
     )
     tty = commands.add_parser(
         "tty",
+        formatter_class=_HelpFormatter,
+        usage="%(prog)s [OPTION...] [--] COMMAND [ARG...]",
+        epilog="""
+examples:
+  wsep-sync tty --url ws://127.0.0.1:8080 -- bash
+  wsep-sync tty --url ws://127.0.0.1:8080 --id work -- bash
+  wsep-sync tty --rows 24 --cols 80 -- top
+""",
         help="run a command on a terminal",
-        description="Run a command on a terminal of its own, shown on this one.",
+        description="Run a command on a terminal of its own, shown on this one. It is told of "
+        "TERM, COLORTERM, LANG and LC_*, as they are here.",
     )
     tty.add_argument("--id", default="", help="name of the session to create or to attach to")
     tty.add_argument(
@@ -107,11 +165,30 @@ def _add_clients(commands: _Commands) -> None:
         action="store_true",
         help="end when the connection of a session drops, rather than attach to it again",
     )
+    for name, what in (("rows", "height"), ("cols", "width")):
+        tty.add_argument(
+            f"--{name}",
+            type=_size,
+            metavar="N",
+            help=f"{what} of the command's terminal, in place of this one's",
+        )
     for client in (notty, tty):
         _add_url(
             client,
-            "the server, ws://HOST:PORT or wss://HOST:PORT, or a host that has SSH alone, "
-            "ssh://USER@HOST (default: $WSEP_URL; without either, a server inside this command)",
+            "the server, ws://HOST:PORT, wss://HOST:PORT or ws+unix:PATH, or a host that has SSH "
+            "alone, ssh://USER@HOST (default: $WSEP_URL; without either, a server inside this "
+            "command)",
+        )
+        client.add_argument(
+            "--env",
+            type=_variable,
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="add a variable to the command's environment",
+        )
+        client.add_argument(
+            "--cwd", default="", metavar="DIR", help="run it in this directory, over there"
         )
         client.add_argument(
             "command",
@@ -124,16 +201,33 @@ def _add_clients(commands: _Commands) -> None:
 def _add_managers(commands: _Commands) -> None:
     sessions = commands.add_parser(
         "sessions",
+        formatter_class=_HelpFormatter,
+        usage="%(prog)s [OPTION...]",
+        epilog="""
+examples:
+  wsep-sync sessions --url ws://127.0.0.1:8080
+""",
         help="list a server's sessions",
         description="List the terminals that a server keeps, one line each: id, process id, "
         "size, how many clients are attached, and the command.",
     )
     kill = commands.add_parser(
-        "kill", help="end a session", description="End a session and what runs in it."
+        "kill",
+        formatter_class=_HelpFormatter,
+        usage="%(prog)s [OPTION...] ID",
+        epilog="""
+examples:
+  wsep-sync kill --url ws://127.0.0.1:8080 work
+""",
+        help="end a session",
+        description="End a session and what runs in it.",
     )
     kill.add_argument("id", metavar="ID")
     for manager in (sessions, kill):
-        _add_url(manager, "the server, ws://HOST:PORT or wss://HOST:PORT (default: $WSEP_URL)")
+        _add_url(
+            manager,
+            "the server, ws://HOST:PORT, wss://HOST:PORT or ws+unix:PATH (default: $WSEP_URL)",
+        )
 
 
 def _add_access(serve: argparse.ArgumentParser) -> None:
@@ -218,6 +312,9 @@ def _add_limits(serve: argparse.ArgumentParser) -> None:
 
 def _add_url(parser: argparse.ArgumentParser, text: str) -> None:
     parser.set_defaults(fail=parser.error)
+    parser.add_argument(
+        "-v", action="store_true", dest="verbose", help="log what is done, to error output"
+    )
     parser.add_argument("--url", default=os.environ.get("WSEP_URL") or None, help=text)
     parser.add_argument(
         "--timeout",
@@ -232,6 +329,14 @@ def _add_url(parser: argparse.ArgumentParser, text: str) -> None:
         type=_token_file,
         metavar="FILE",
         help="file with the token to show the server (default: $WSEP_TOKEN)",
+    )
+    parser.add_argument(
+        "--header",
+        type=_header,
+        action="append",
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="send this HTTP header, too, as to a proxy that asks for one",
     )
     parser.add_argument(
         "--ca-file",
@@ -268,22 +373,45 @@ def _token_file(path: str) -> str:
     return token
 
 
+def _number(text: str, first: int, last: int | None = None) -> int:
+    words = f"must be {first} or more" if last is None else f"must be {first} to {last}"
+    try:
+        number = int(text)
+    except ValueError:
+        number = first - 1
+    if number < first or (last is not None and number > last):
+        raise argparse.ArgumentTypeError(f"{words}, not {text!r}")
+    return number
+
+
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return count
-
-
-def _duration(text: str) -> float:
-    return 0.0 if float(text) == 0 else _seconds(text)
+    return _number(text, 1)
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 0xFFFF:
-        raise argparse.ArgumentTypeError("must be 0 to 65535")
-    return port
+    return _number(text, 0, 0xFFFF)
+
+
+def _size(text: str) -> int:
+    return _number(text, 1, 0xFFFF)
+
+
+def _duration(text: str) -> float:
+    return _seconds(text, zero=True)
+
+
+def _variable(text: str) -> str:
+    if text.find("=", 1) < 0:
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, not {text!r}")
+    return text
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    # RFC 9110, section 5.6.2: a token. Its value may be a secret, and is not quoted.
+    if not colon or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+        raise argparse.ArgumentTypeError("must be 'NAME: VALUE'")
+    return name, value.strip()
 
 
 def _escape(text: str) -> bytes:
@@ -294,8 +422,12 @@ def _escape(text: str) -> bytes:
     return text.encode()
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
+def _seconds(text: str, zero: bool = False) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < threading.TIMEOUT_MAX or (not seconds and not zero):
+        least = "0 or more" if zero else "above 0"
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, {least}, not {text!r}")
     return seconds

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import (
     ConnectError,
@@ -17,6 +18,7 @@ from ..errors import (
     TransportClosed,
     WsepError,
 )
+from .certificates import load_certificates
 from .console import CANNOT_RUN, NO_CONNECTION, NOT_FOUND, SIGNALLED, complain
 
 if TYPE_CHECKING:
@@ -28,28 +30,43 @@ if TYPE_CHECKING:
 __all__ = ["Target", "client_command", "exit_status", "explain", "target"]
 
 
+def _fail(words: str) -> NoReturn:
+    raise ValueError(words)
+
+
 @dataclass(frozen=True)
 class Target:
     """The server to connect to.
 
     Attributes:
-        url: ``ws://``, ``wss://`` or ``ssh://``.
+        url: ``ws://``, ``wss://``, ``ws+unix:`` or ``ssh://``.
         timeout: Seconds that connecting may take.
         token: What to show it, if anything.
         ssl_context: For ``wss://``; ``None`` for the system's trust store.
+        headers: More headers to send.
+        fail: Ends this command, with a usage error.
     """
 
     url: str
     timeout: float
     token: str | None = None
     ssl_context: ssl.SSLContext | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    fail: Callable[[str], NoReturn] = _fail
 
     def start(self, command: Command) -> Process:
         """Connect, and start a command, or attach to its session."""
         if command.id and self.url.startswith("ssh://"):
             raise StartError("a session needs a server, which SSH alone has not: leave out --id")
-        with self._dial(command.id) as execer:
-            return execer.start(command)
+        try:
+            with self._dial(command.id) as execer:
+                return execer.start(command)
+        except StartNotFoundError as error:
+            if error.filename != command.command or command.args or " " not in command.command:
+                raise
+            hint = f"a line for a shell is given as sh -c {shlex.quote(command.command)}"
+            words = f"{error.strerror} ({hint})"
+            raise StartNotFoundError(error.errno or 0, words, error.filename) from error
 
     def attach(self, command: Command) -> Process:
         """Connect, and attach to a command's session, which is not started if it is not there."""
@@ -69,16 +86,23 @@ class Target:
                 timeout=self.timeout,
                 token=self.token,
                 session_id=session_id,
+                headers=self.headers,
                 ssl_context=self.ssl_context,
             ) as execer:
                 yield execer
-        except (ImportError, ValueError) as error:
+        except ImportError as error:
             raise ConnectError(self.url, str(error)) from error
+        except ValueError as error:
+            self.fail(str(error))
 
 
 @contextlib.contextmanager
 def target(arguments: argparse.Namespace) -> Iterator[Target]:
     """Give the server to connect to: one in this process if none was named."""
+    if arguments.verbose:
+        from .logs import log_to_stderr
+
+        log_to_stderr("DEBUG")
     if arguments.url is None:
         from .serve import embedded
 
@@ -86,7 +110,14 @@ def target(arguments: argparse.Namespace) -> Iterator[Target]:
             yield Target(url, arguments.timeout, token)
     else:
         shown = arguments.token or _environment_token(arguments)
-        yield Target(arguments.url, arguments.timeout, shown, _ssl_context(arguments))
+        yield Target(
+            arguments.url,
+            arguments.timeout,
+            shown,
+            _ssl_context(arguments),
+            dict(arguments.header),
+            arguments.fail,
+        )
 
 
 def _environment_token(arguments: argparse.Namespace) -> str | None:
@@ -102,34 +133,43 @@ def _environment_token(arguments: argparse.Namespace) -> str | None:
 
 
 def _ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
-    files = (arguments.ca_file, arguments.tls_cert, arguments.tls_key)
-    if not arguments.insecure_tls and not any(files):
+    if arguments.tls_key is not None and arguments.tls_cert is None:
+        arguments.fail("--tls-key needs --tls-cert")
+    if not (arguments.insecure_tls or arguments.ca_file or arguments.tls_cert):
         return None
     import ssl
 
     try:
         context = ssl.create_default_context(cafile=arguments.ca_file)
         if arguments.tls_cert is not None:
-            context.load_cert_chain(arguments.tls_cert, arguments.tls_key)
-        elif arguments.tls_key is not None:
-            arguments.fail("--tls-key needs --tls-cert")
+            load_certificates(context, arguments)
+    except ValueError as error:
+        arguments.fail(str(error))
     except OSError as error:  # ssl.SSLError is one
-        names = ", ".join(name for name in files if name is not None)
-        arguments.fail(f"{names}: {error.strerror or error}")
+        arguments.fail(f"{arguments.ca_file}: {error.strerror or error}")
     if arguments.insecure_tls:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
-def client_command(arguments: argparse.Namespace, **options: object) -> Command:
+def client_command(
+    arguments: argparse.Namespace, env: Sequence[str] = (), **options: object
+) -> Command:
+    """Make the command that the arguments name, with these variables before those they name."""
     from ..protocol.command import Command
 
     argv = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not argv:
         arguments.fail("a command is needed")
     try:
-        return Command(argv[0], argv[1:], **options)  # type: ignore[arg-type]
+        return Command(
+            argv[0],
+            argv[1:],
+            env=(*env, *arguments.env),
+            working_dir=arguments.cwd,
+            **options,  # type: ignore[arg-type]
+        )
     except ValueError as error:
         arguments.fail(str(error))
         raise  # pragma: no cover - that does not return

@@ -13,18 +13,20 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .. import log
 from ..execers.local.execer import LocalExecer
 from ..execers.remote.execer import environment_token
 from ..jobs.options import Options
+from ..log import log_event
 from ..serving.server import Server
 from ..streams.wakeup import Wakeup
 from ..threads import start_thread
 from ..web import systemd
 from ..web.access import Access, is_loopback
-from ..web.listener import Listener
+from ..web.listener import UNIX, Listener
 from ..web.wsgi import application
+from .certificates import load_certificates
 from .console import complain
+from .logs import log_to_stderr
 from .signals import Ended, Signals
 
 if TYPE_CHECKING:
@@ -58,27 +60,30 @@ def serve(arguments: argparse.Namespace, signals: Signals) -> int:
     except (ValueError, OSError) as error:
         arguments.fail(str(error))
         raise  # pragma: no cover - that does not return
-    _log_to_stderr(arguments.log_format)
+    log_to_stderr(arguments.log_level.upper(), arguments.log_format)
     options = Options(
         session_timeout=arguments.session_timeout,
         start_timeout=arguments.start_timeout,
         log_arguments=arguments.log_arguments,
     )
     server = Server(max_sessions=arguments.max_sessions)
+    context = _ssl_context(arguments)
+    if context is not None and hasattr(signal, "SIGHUP"):
+        signals.handle(signal.SIGHUP, lambda: _read_certificates_again(context, arguments))
     try:
         listener = Listener(
             application(server, execer, options, access=access),
             arguments.host,
             arguments.port,
-            ssl_context=_ssl_context(arguments),
+            ssl_context=context,
             sock=sockets[0] if sockets else None,
             max_connections=arguments.max_connections,
             max_connections_per_peer=arguments.max_connections_per_peer,
             head_timeout=arguments.head_timeout,
         )
     except OSError as error:
-        reason = error.strerror or error
-        complain(f"cannot listen on {arguments.host} port {arguments.port}: {reason}")
+        port = "" if arguments.host.startswith(UNIX) else f" port {arguments.port}"
+        complain(f"cannot listen on {arguments.host}{port}: {error.strerror or error}")
         return 1
     # With Python's 5 ms, which several threads in a row may take, an echo beside floods that are
     # redrawn took up to 240 ms, and takes 70; throughput is the same.
@@ -170,7 +175,9 @@ def _check_exposure(
     """Refuse to hand out shells to the network by mistake."""
     # A Unix socket has no address, but permissions.
     names = [sock.getsockname() for sock in sockets]
-    hosts = [name[0] for name in names if isinstance(name, tuple)] if sockets else [arguments.host]
+    hosts = [name[0] for name in names if isinstance(name, tuple)] if sockets else []
+    if not sockets and not arguments.host.startswith(UNIX):
+        hosts = [arguments.host]
     if arguments.insecure or all(map(is_loopback, hosts)):
         return
     if arguments.tls_cert is None or (token is None and arguments.client_ca is None):
@@ -196,20 +203,34 @@ def _ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
     import ssl
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    name = arguments.tls_cert
     try:
-        context.load_cert_chain(arguments.tls_cert, arguments.tls_key)
-        if arguments.client_ca is not None:
-            name = arguments.client_ca
-            context.load_verify_locations(name)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except OSError as error:  # ssl.SSLError is one
-        arguments.fail(f"{name}: {error.strerror or error}")
+        _read_certificates(context, arguments)
+    except ValueError as error:
+        arguments.fail(str(error))
     return context
 
 
-def _log_to_stderr(format: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(log.JSONFormatter() if format == "json" else log.TextFormatter())
-    log.log.addHandler(handler)
-    log.log.setLevel(logging.INFO)
+def _read_certificates(context: ssl.SSLContext, arguments: argparse.Namespace) -> None:
+    from ssl import VerifyMode
+
+    load_certificates(context, arguments)
+    if arguments.client_ca is not None:
+        try:
+            context.load_verify_locations(arguments.client_ca)
+        except OSError as error:  # ssl.SSLError is one
+            words = f"{arguments.client_ca}: {error.strerror or error}"
+            raise ValueError(words) from error
+        context.verify_mode = VerifyMode.CERT_REQUIRED
+
+
+def _read_certificates_again(context: ssl.SSLContext, arguments: argparse.Namespace) -> None:
+    """Let connections to come have what the files hold now; if they hold nothing, what they held.
+
+    An authority that is in the file no more is still trusted: OpenSSL takes none out.
+    """
+    try:
+        _read_certificates(context, arguments)
+    except ValueError as error:
+        log_event(logging.ERROR, "failure", reason=f"certificates were not read again: {error}")
+    else:
+        log_event(logging.INFO, "certificates", reason="read again")

@@ -106,30 +106,26 @@ def _http(server: Target, method: str, path: str, session_id: str) -> tuple[int,
     from urllib.parse import urlsplit
 
     from ..execers.remote.execer import session_headers
-    from ..transports.websocket_client import Handshake
+    from ..transports.websocket_client import open_handshake, parse_url, words_of
 
+    try:
+        where = parse_url(server.url)
+    except ValueError as error:
+        server.fail(str(error))
     url, timeout = server.url, server.timeout
-    headers = session_headers(session_id)
+    handshake = None
+    headers = {**server.headers, **session_headers(session_id)}
     if server.token is not None:
         headers["Authorization"] = f"Bearer {server.token}"
     try:
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise ValueError("not a WebSocket URL (ws://HOST:PORT or wss://HOST:PORT)")
-        tls = parts.scheme == "wss"
-        port = parts.port or (443 if tls else 80)
-        context = server.ssl_context
-        if tls and context is None:
-            import ssl
-
-            context = ssl.create_default_context()
-        connection = http.client.HTTPConnection(parts.hostname, port)
-        connection.default_port = 443 if tls else 80  # of which nothing is said
+        connection = http.client.HTTPConnection(where.host, where.port)
+        connection.default_port = 443 if where.tls else 80  # of which nothing is said
         # Over a socket of our own: the library knows no deadline, and no bound.
-        handshake = Handshake(parts.hostname, port, timeout, context if tls else None, _MAX_ANSWER)
+        handshake = open_handshake(where, timeout, server.ssl_context, _MAX_ANSWER)
         with contextlib.closing(handshake):
             connection.sock = _Socket(handshake)
-            connection.request(method, parts.path.rstrip("/") + path, headers=headers)
+            base = urlsplit(where.url).path.rstrip("/")
+            connection.request(method, base + path, headers=headers)
             with connection.getresponse() as response:
                 # In pieces: as much as it says that it has would be allocated at once.
                 body = b"".join(iter(lambda: response.read(1 << 16), b""))
@@ -137,5 +133,4 @@ def _http(server: Target, method: str, path: str, session_id: str) -> tuple[int,
     except TimeoutError as error:
         raise ConnectError(url, f"no answer within {timeout:g} seconds") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ConnectError(url, words) from error
+        raise ConnectError(url, words_of(error, handshake)) from error

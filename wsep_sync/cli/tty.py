@@ -78,27 +78,36 @@ _ESCAPE_HELP = (
 
 def tty(arguments: argparse.Namespace, signals: Signals) -> int:
     """Show a command on a terminal; return its exit status."""
-    rows, cols = _terminal_size()
-    term = os.environ.get("TERM")
+    rows, cols = _terminal_size(arguments)
     command = client_command(
-        arguments,
-        id=arguments.id,
-        tty=True,
-        rows=rows,
-        cols=cols,
-        env=[f"TERM={term}"] if term else [],
+        arguments, _terminal_variables(), id=arguments.id, tty=True, rows=rows, cols=cols
     )
     with target(arguments) as server:
         return _TerminalClient(arguments, server, command).run(signals)
 
 
-def _terminal_size() -> tuple[int, int]:
+def _terminal_size(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Return the rows and columns to have: those that are given, or this terminal's."""
+    rows, cols = 24, 80
     for descriptor in (1, 0, 2):
         with contextlib.suppress(OSError):
             size = os.get_terminal_size(descriptor)
             if size.lines and size.columns:
-                return size.lines, size.columns
-    return 24, 80
+                rows, cols = size.lines, size.columns
+                break
+    return arguments.rows or rows, arguments.cols or cols
+
+
+def _terminal_variables() -> list[str]:
+    """Return what programs have to know of this terminal and of who sits at it.
+
+    It is what ssh sends where ``SendEnv`` is as most systems have it, and how many colours.
+    """
+    return [
+        f"{name}={value}"
+        for name, value in os.environ.items()
+        if value and (name in ("TERM", "COLORTERM", "LANG") or name.startswith("LC_"))
+    ]
 
 
 class _TerminalClient:
@@ -275,7 +284,7 @@ class _TerminalClient:
             self._resized.clear()
             process = self._process
             if process is not None:
-                process.resize(*_terminal_size())
+                process.resize(*_terminal_size(self._arguments))
 
     def _suspend(self, signals: Signals, terminal: _RawTerminal) -> None:
         """Stop this command, as the shell's Ctrl-Z would, until the shell continues it."""

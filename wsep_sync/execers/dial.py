@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..lazy import importing
@@ -20,6 +21,7 @@ def dial(
     *,
     timeout: float = CONNECT_TIMEOUT,
     token: str | None = None,
+    headers: Mapping[str, str] | None = None,
     session_id: str = "",
     ssl_context: ssl.SSLContext | None = None,
 ) -> Execer:
@@ -30,6 +32,7 @@ def dial(
             :func:`.connect_ssh`.
         timeout: As for these.
         token: As for :func:`.connect`; not for SSH.
+        headers: Likewise.
         session_id: Likewise.
         ssl_context: Likewise.
 
@@ -44,5 +47,10 @@ def dial(
 
         return connect_ssh(url, timeout=timeout)
     return connect(
-        url, timeout=timeout, token=token, session_id=session_id, ssl_context=ssl_context
+        url,
+        timeout=timeout,
+        token=token,
+        headers=headers,
+        session_id=session_id,
+        ssl_context=ssl_context,
     )

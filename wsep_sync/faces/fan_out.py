@@ -89,7 +89,7 @@ def map(
         command: As for :func:`~wsep_sync.run`.
         urls: The servers. They are taken as they are needed, so there may be any number.
         max_workers: How many commands run at the same time, each with a thread of its own.
-        progress: Show a progress bar on stderr; needs tqdm, ``pip install 'wsep-sync[progress]'``.
+        progress: Show a progress bar on stderr; needs tqdm, the extra ``progress``.
         options: As for :func:`~wsep_sync.run`; ``timeout`` is for each command by itself. By
             default stdout and stderr are captured and stdin is empty.
 
@@ -213,7 +213,8 @@ def _progress_bar(total: int | None) -> Any:
             from tqdm import tqdm
     except ImportError as error:
         raise ImportError(
-            "progress=True needs tqdm: pip install 'wsep-sync[progress]'", name="tqdm"
+            "progress=True needs tqdm: pip install '.[progress]' in the clone (see README)",
+            name="tqdm",
         ) from error
 
     class Bar(tqdm):  # type: ignore[misc]

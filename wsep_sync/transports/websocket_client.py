@@ -6,12 +6,14 @@ import base64
 import contextlib
 import errno
 import ipaddress
+import logging
 import os
 import re
 import socket
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http.cookies import CookieError
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ from websocket._url import get_proxy_info
 
 from ..errors import ConnectError
 from ..lazy import importing
+from ..log import log_event
 from ..protocol.checks import check_url
 from .base import FEATURES_HEADER
 from .sockets import SocketTransport
@@ -29,13 +32,24 @@ from .stream_socket import start_tls
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Handshake", "WebSocketClientTransport", "connect_websocket"]
+__all__ = [
+    "Handshake",
+    "Target",
+    "WebSocketClientTransport",
+    "connect_websocket",
+    "open_handshake",
+    "parse_url",
+    "words_of",
+]
 
 # Bytes that are received at once of the answer's head.
 _RECEIVE_BUFFER = 1 << 12
 
 # Bytes that an answer to a request for a WebSocket may have, a page that says why not included.
 _MAX_ANSWER = 1 << 20
+
+# RFC 8446, section 5.1: an alert, of TLS 1.0 to 1.3.
+_TLS_ALERT = b"\x15\x03"
 
 # RFC 9112, section 4: a status line.
 _STATUS = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})")
@@ -55,7 +69,7 @@ def connect_websocket(
     ``https_proxy`` is in the environment and ``no_proxy`` does not name them.
 
     Args:
-        url: ``ws://`` or ``wss://``.
+        url: ``ws://…`` or ``wss://…``; or ``ws+unix:/PATH``, a Unix socket.
         timeout: Seconds for all of it: TCP, a proxy, TLS and the HTTP answer.
         headers: More HTTP headers to send.
         ssl_context: For ``wss://``; by default the system's trust store, and the host's name is
@@ -65,38 +79,19 @@ def connect_websocket(
         ConnectError: It could not be opened.
         ValueError: The URL is not one of a WebSocket, or a header cannot be sent.
     """
-    check_url(url)
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        hint = "; ssh:// is for SSHExecer, run, Popen, spawn and the command line"
-        raise ValueError(
-            f"not a WebSocket URL (ws://HOST:PORT or wss://HOST:PORT): {url!r}"
-            + (hint if parts.scheme == "ssh" else "")
-        )
-    try:
-        port = parts.port or (443 if parts.scheme == "wss" else 80)
-    except ValueError:
-        # Not in the library's words: what stands there may be the half of a password.
-        raise ValueError("the URL's port is no number from 1 to 65535") from None
+    target = parse_url(url)
     lines = _header_lines(headers or {})
     options: dict[str, Any] = {}
-    if parts.scheme == "wss":
-        if ssl_context is None:
-            with importing:
-                import ssl
-
-            ssl_context = ssl.create_default_context()
+    if target.tls:
+        ssl_context = ssl_context or _default_context()
         options["sslopt"] = {"context": ssl_context}
-    else:
-        ssl_context = None
     ws = websocket.WebSocket(**options)
     handshake = None
     began = time.monotonic()
     try:
-        proxy = _proxy(parts.scheme, parts.hostname)
-        handshake = Handshake(parts.hostname, port, timeout, ssl_context, _MAX_ANSWER, proxy)
+        handshake = open_handshake(target, timeout, ssl_context, _MAX_ANSWER)
         ws.connect(  # type: ignore[no-untyped-call]
-            url,
+            target.url,
             timeout=timeout,
             header=lines,
             suppress_origin=True,  # it is what browsers send, and what servers refuse them by
@@ -117,8 +112,7 @@ def connect_websocket(
         if answer is not None and answer.status != 101:  # a redirect
             raise ConnectError(url, _refusal(answer.status), answer.status) from error
         _raise_refusal(url, handshake, error)
-        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ConnectError(url, words) from error
+        raise ConnectError(url, words_of(error, handshake)) from error
     ws.sock = handshake.socket
     try:
         return WebSocketClientTransport(ws, handshake.received)
@@ -127,6 +121,105 @@ def connect_websocket(
         if isinstance(error, OSError) and error.errno is not None:  # no more descriptors
             raise ConnectError(url, str(error.strerror)) from error
         raise
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a URL leads.
+
+    Attributes:
+        url: What it is over TCP: ``ws://…`` or ``wss://…``.
+        tls: Whether that is TLS.
+        host: Its name or address; ``localhost`` at a Unix socket.
+        port: TCP port.
+        socket_path: The Unix socket's path; "" for TCP.
+    """
+
+    url: str
+    tls: bool
+    host: str
+    port: int
+    socket_path: str = ""
+
+
+def parse_url(url: str) -> Target:
+    """Return where a URL leads: ``ws://…``, ``wss://…`` or ``ws+unix:PATH:/PATH/OF/THE/REQUEST``.
+
+    Raises:
+        ValueError: It is none of these, or has a user or a password in it.
+    """
+    check_url(url)
+    if url.startswith("ws+unix:"):
+        # As other libraries have it: ws+unix:///run/s, ws+unix:/run/s, ws+unix:///run/s:/path.
+        path, _, request = url.removeprefix("ws+unix:").removeprefix("//").partition(":")
+        if not path.startswith("/"):
+            raise ValueError(f"not the URL of a Unix socket (ws+unix:/PATH): {url!r}")
+        return Target(f"ws://localhost{request or '/'}", False, "localhost", 80, path)
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        hint = "; ssh:// is for SSHExecer, run, Popen, spawn and the command line"
+        raise ValueError(
+            f"not a WebSocket URL (ws://HOST:PORT or wss://HOST:PORT): {url!r}"
+            + (hint if parts.scheme == "ssh" else "")
+        )
+    tls = parts.scheme == "wss"
+    try:
+        port = parts.port or (443 if tls else 80)
+    except ValueError:
+        # Not in the library's words: what stands there may be the half of a password.
+        raise ValueError("the URL's port is no number from 1 to 65535") from None
+    return Target(url, tls, parts.hostname, port)
+
+
+def open_handshake(
+    target: Target, timeout: float, ssl_context: ssl.SSLContext | None, limit: int
+) -> Handshake:
+    """Connect to where a URL leads, through the proxy that the environment names, if any.
+
+    Args:
+        target: Where.
+        timeout: Seconds for all of the request.
+        ssl_context: For TLS; by default the system's trust store.
+        limit: Bytes that may be received.
+
+    Raises:
+        OSError: It could not be done.
+        ValueError: The name of the host is none.
+    """
+    context = (ssl_context or _default_context()) if target.tls else None
+    proxy = _proxy(target)
+    through = f"{proxy[0]}:{proxy[1]}" if proxy else ""
+    where = f"unix:{target.socket_path}" if target.socket_path else target.url
+    log_event(logging.DEBUG, "connect", url=where, proxy=through, seconds=timeout)
+    handshake = Handshake(target, timeout, context, limit, proxy)
+    log_event(logging.DEBUG, "connected", url=where)
+    return handshake
+
+
+def _default_context() -> ssl.SSLContext:
+    with importing:
+        import ssl
+
+    return ssl.create_default_context()
+
+
+# What OpenSSL says of an answer that is not TLS.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
+
+# X509_verify_cert(3): self-signed, likewise in the chain, no issuer, and none in the chain.
+_UNKNOWN_AUTHORITY = (18, 19, 20, 21)
+
+
+def words_of(error: Exception, handshake: Handshake | None = None) -> str:
+    """Say why there is no connection, and what might help."""
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if getattr(error, "reason", None) in _NO_TLS:
+        return f"the server speaks no TLS on this port: ws:// instead of wss://? ({words})"
+    if getattr(error, "verify_code", None) in _UNKNOWN_AUTHORITY:
+        return f"{words}: --ca-file, or ssl_context= in Python, names an authority to trust"
+    if handshake is not None and handshake.answered_tls:
+        return "the server speaks TLS on this port: wss:// instead of ws://"
+    return words
 
 
 def _header_lines(headers: Mapping[str, str]) -> list[str]:
@@ -140,18 +233,19 @@ def _header_lines(headers: Mapping[str, str]) -> list[str]:
 _Proxy: TypeAlias = "tuple[str, int, str]"
 
 
-def _proxy(scheme: str, hostname: str) -> _Proxy | None:
+def _proxy(target: Target) -> _Proxy | None:
     """Return the proxy that the environment names for a host, if any."""
+    hostname = target.host
     if hostname == "localhost":
         return None
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(hostname).is_loopback:
             return None
-    name = "https_proxy" if scheme == "wss" else "http_proxy"
+    name = "https_proxy" if target.tls else "http_proxy"
     if not (os.environ.get(name) or os.environ.get(name.upper())):
         return None
     # With the library's rules for no_proxy.
-    host, port, user = get_proxy_info(hostname, scheme == "wss")
+    host, port, user = get_proxy_info(hostname, target.tls)
     return (host, port or 80, ":".join(filter(None, user or ()))) if host else None
 
 
@@ -211,8 +305,7 @@ class Handshake:
     that end. It would be a third of what connecting costs.
 
     Args:
-        host: To connect to.
-        port: Likewise.
+        target: What to connect to.
         timeout: Seconds for all.
         context: For TLS.
         limit: Bytes that may be received.
@@ -222,6 +315,7 @@ class Handshake:
         socket: The connection.
         received: Bytes that were received, and not taken yet.
         status: The HTTP status that the answer began with, if it did.
+        answered_tls: Whether it was an alert of TLS instead.
 
     Raises:
         OSError: It could not be made.
@@ -229,8 +323,7 @@ class Handshake:
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        target: Target,
         timeout: float,
         context: ssl.SSLContext | None,
         limit: int,
@@ -240,13 +333,19 @@ class Handshake:
         self._room = limit
         self.received = b""
         self.status: int | None = None
-        # As bytes, it is looked up without the codec for international names, whose import takes a
-        # millisecond.
-        to, to_port = proxy[:2] if proxy else (host, port)
-        address: Any = to.encode() if to.isascii() else to
-        self.socket = self._connect(address, to_port)
+        self.answered_tls = False
+        host, port = target.host, target.port
+        if target.socket_path:
+            self.socket = self._connect_unix(target.socket_path)
+        else:
+            # As bytes, it is looked up without the codec for international names, whose import
+            # takes a millisecond.
+            to, to_port = proxy[:2] if proxy else (host, port)
+            address: Any = to.encode() if to.isascii() else to
+            self.socket = self._connect(address, to_port)
         try:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if not target.socket_path:
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if proxy:
                 self._pass_proxy(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", proxy[2])
             if context is not None:
@@ -288,6 +387,18 @@ class Handshake:
         finally:
             del error  # of an address that has failed: it refers to this frame, and so to itself
 
+    def _connect_unix(self, path: str) -> socket.socket:
+        if not hasattr(socket, "AF_UNIX"):
+            raise OSError(errno.EAFNOSUPPORT, "this system's Python has no Unix sockets")
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self._rest())
+            sock.connect(path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
     def _pass_proxy(self, target: str, user: str) -> None:
         """Let a proxy connect to where we want to go (RFC 9110, section 9.3.6)."""
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
@@ -327,6 +438,8 @@ class Handshake:
         self._room -= len(data)
         if self.status is None and (match := _STATUS.match(data)):
             self.status = int(match[1])
+        if data.startswith(_TLS_ALERT):
+            self.answered_tls = True
         if self._room < 0:
             raise OSError(errno.EMSGSIZE, "the server's answer is too long")
         return data

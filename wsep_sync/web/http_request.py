@@ -64,6 +64,10 @@ _CONTENT_HEADERS = (b"content-length", b"content-type", b"transfer-encoding")
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#@]+)(?=[/?]|\Z)", re.IGNORECASE)
 
 
+# RFC 8446, section 5.1: what a client that speaks TLS begins with, a handshake's record.
+_CLIENT_HELLO = b"\x16\x03"
+
+
 def read_head(sock: socket.socket, deadline: float, max_head: int, max_headers: int) -> h11.Request:
     """Read a request's head; what limits it is the same as of :class:`.Listener`.
 
@@ -88,6 +92,8 @@ def read_head(sock: socket.socket, deadline: float, max_head: int, max_headers: 
             data = sock.recv(min(RECEIVE_SIZE, max_head - size))
             if not data:
                 raise ConnectionAbortedError("the client went before the end of its head")
+            if not size and data.startswith(_CLIENT_HELLO):
+                raise refusal(400, "no TLS on this port: ws:// instead of wss://")
             size += len(data)
             parser.receive_data(data)
         assert isinstance(request, h11.Request)

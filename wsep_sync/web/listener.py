@@ -7,9 +7,11 @@ Here are the sockets: how many there may be, TLS, and how they end. What is said
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
+import stat
 import threading
 import time
 from collections import Counter, deque
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["Listener"]
+__all__ = ["UNIX", "Listener"]
+
+#: What a host begins with that is the path of a Unix socket.
+UNIX = "unix:"
 
 # Connections that wait in the kernel to be accepted.
 _BACKLOG = 128
@@ -86,11 +91,13 @@ class Listener:
     What is not allowed is answered with a status and a line of text, and logged, at most once a
     second for each reason: 400, 414, 431, 501 or 505 for a head that is malformed or too long,
     408 for one that is not there in time, 503 for a connection too many. A client that is to
-    speak TLS, and has not done so yet, is told nothing.
+    speak TLS, and has not done so yet, is told nothing, unless it speaks HTTP: 400.
 
     Args:
         app: The application.
-        host: Address or name to listen on; one with a colon in it is IPv6.
+        host: Address or name to listen on; one with a colon in it is IPv6. Or ``unix:PATH``, a Unix
+            socket: who may write to the file may connect. It is removed at the end, and one that a
+            server has left is replaced.
         port: Port to listen on; 0 picks a free one.
         sock: Listen on this instead: a TCP or Unix socket that listens already (see
             :func:`.systemd.listen_sockets`). Owned, and made non-blocking.
@@ -151,7 +158,16 @@ class Listener:
         self._stopping = False
         # When to close them, and the connections that were refused. The accepting thread's own.
         self._refused: deque[tuple[float, socket.socket]] = deque()
-        self._socket = _listening_socket(host, port) if sock is None else _checked(sock)
+        # Of a socket file, what to remove: its path, and which it is.
+        self._file: tuple[str, tuple[int, int]] | None = None
+        if sock is not None:
+            self._socket = _checked(sock)
+        elif host.startswith(UNIX):
+            path = os.path.abspath(host.removeprefix(UNIX))
+            self._socket = _unix_socket(path)
+            self._file = path, _identity(path)
+        else:
+            self._socket = _listening_socket(host, port)
         self._socket.setblocking(False)  # what poll() has seen may be gone when it is accepted
         self.server_address: Any = self._socket.getsockname()
         tcp = self._socket.family in (socket.AF_INET, socket.AF_INET6)
@@ -159,10 +175,12 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """The URL that a client on this machine connects to; ``unix:PATH`` of a Unix socket."""
+        """The URL that a client on this machine connects to."""
         if not isinstance(self.server_address, tuple):
-            # unix(7): an abstract name begins with a NUL, and is bytes in Python.
-            return f"unix:{os.fsdecode(self.server_address)}".replace("\0", "@", 1)
+            # unix(7): an abstract name begins with a NUL, and is bytes in Python. No URL leads
+            # there.
+            name = os.fsdecode(self.server_address)
+            return f"unix:@{name[1:]}" if name.startswith("\0") else f"ws+unix:{name}"
         scheme = "wss" if self._ssl_context else "ws"
         return f"{scheme}://{_host_and_port(self.server_address)}"
 
@@ -253,6 +271,11 @@ class Listener:
             # Not under the hands of the thread that accepts, which has been told to end.
             self._changed.wait_for(lambda: not self._accepting)
             self._socket.close()
+            file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                if _identity(file[0]) == file[1]:  # and not that of who has taken the name over
+                    os.unlink(file[0])
 
     # The thread in serve_forever. Nothing here may block: everybody would wait.
 
@@ -435,6 +458,16 @@ class Listener:
         except TimeoutError:
             self._log_refusal(connection, refusal(408, "TLS took too long"))
             return False
+        except OSError as error:
+            if getattr(error, "reason", None) != "HTTP_REQUEST":
+                raise
+            plain = refusal(400, "TLS alone on this port: wss:// instead of ws://")
+            self._log_refusal(connection, plain)
+            # Below TLS, of which the client has not heard.
+            tls.settimeout(http_request.seconds_until(deadline))
+            socket.socket.sendall(tls, http_request.refusal_response(plain))
+            linger(tls)
+            return False
         return True
 
     def _variables(self, connection: _Connection) -> dict[str, Any]:
@@ -478,6 +511,39 @@ def _listening_socket(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _unix_socket(path: str) -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError(errno.EAFNOSUPPORT, "this system's Python has no Unix sockets")
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        try:
+            sock.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_left(path):
+                raise
+            os.unlink(path)
+            sock.bind(path)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_left(path: str) -> bool:
+    """Whether it is a socket that nobody listens on any more, as after a crash."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        # No socket refuses, too, which must not be removed.
+        refused = probe.connect_ex(path) == errno.ECONNREFUSED
+        return refused and stat.S_ISSOCK(os.stat(path).st_mode)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def _checked(sock: socket.socket) -> socket.socket:

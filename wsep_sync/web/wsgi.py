@@ -166,7 +166,8 @@ def _answer_metrics(start_response: StartResponse, server: Server) -> list[bytes
     try:
         kind, body = exposition(server.metrics())
     except ImportError:
-        text = "metrics need prometheus_client: pip install 'wsep-sync[metrics]'\n"
+        extra = "pip install '.[metrics]' in the clone (see README)"
+        text = f"metrics need prometheus_client: {extra}\n"
         return _answer(start_response, "404 Not Found", text)
     start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(body)))])
     return [body]

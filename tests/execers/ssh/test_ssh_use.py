@@ -139,11 +139,13 @@ def test_the_command_line_says_what_is_wrong(host: Host, home: Path) -> None:
     assert done.returncode == 255
     has_one_line(done.stderr, "--id")
     done = run_cli("notty", "--url", "ssh://127.0.0.1:port", "--", "true")
-    assert done.returncode == 255
-    has_one_line(done.stderr, "ssh://127.0.0.1:port")
+    assert done.returncode == 2
+    assert b"not the URL of an SSH host" in done.stderr.splitlines()[-1]
     done = run_cli("sessions", "--url", host.url)
-    assert done.returncode == 255
-    has_one_line(done.stderr, host.url, "not a WebSocket URL")
+    assert done.returncode == 2
+    assert f"not a WebSocket URL (ws://HOST:PORT or wss://HOST:PORT): '{host.url}'" in (
+        done.stderr.decode()
+    )
 
 
 def test_without_paramiko(tmp_path: Path) -> None:
@@ -155,8 +157,8 @@ def test_without_paramiko(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        b"ImportError: SSH needs paramiko: pip install 'wsep-sync[ssh]'"
+        b"ImportError: SSH needs paramiko: pip install '.[ssh]' in the clone (see README)"
     )
     done = run_cli("notty", "--url", "ssh://127.0.0.1", "--", "true", env=env)
     assert done.returncode == 255
-    has_one_line(done.stderr, "pip install 'wsep-sync[ssh]'")
+    has_one_line(done.stderr, "paramiko", "pip install '.[ssh]'")

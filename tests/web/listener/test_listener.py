@@ -109,7 +109,7 @@ def test_a_socket_that_listens_already() -> None:
 def test_a_unix_socket() -> None:
     with tempfile.TemporaryDirectory() as directory:
         for path, url in (
-            (f"{directory}/s", f"unix:{directory}/s"),
+            (f"{directory}/s", f"ws+unix:{directory}/s"),
             (f"\0{directory}", f"unix:@{directory}"),  # an abstract name
         ):
             with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import os
 import threading
 import time
@@ -19,6 +20,7 @@ from ...errors import (
     start_error,
 )
 from ...lazy import importing
+from ...log import log_event
 from ...process import Execer, Process
 from ...protocol.checks import MAX_WINDOW, check_token
 from ...protocol.command import Command, check_command
@@ -266,7 +268,10 @@ class RemoteExecer(Execer):
             transport.set_deadline(None)
             limit = self._output_limit
             told = window is not None
-            return RemoteProcess(transport, command, dialogue, limit, told, receiver)
+            process = RemoteProcess(transport, command, dialogue, limit, told, receiver)
+            features = " ".join(sorted(process.features))
+            log_event(logging.DEBUG, "started", pid=process.pid, features=features)
+            return process
         except TransportClosed as closed:
             transport.close()
             if closed.code == 1011 and closed.reason == NO_SESSION:

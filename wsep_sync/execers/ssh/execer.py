@@ -42,15 +42,19 @@ def connect_ssh(url: str, *, timeout: float = 10.0) -> SSHExecer:
         raise ValueError(f"not the URL of an SSH host, ssh://USER@HOST: {url!r}")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError(f"an SSH host has no path: {url!r}")
+    try:
+        port = parts.port or 22
+    except ValueError as error:
+        raise ValueError(f"not the URL of an SSH host, ssh://USER@HOST:PORT: {error}") from error
     username = None if parts.username is None else urllib.parse.unquote(parts.username)
-    return SSHExecer(parts.hostname, parts.port or 22, username, timeout=timeout)
+    return SSHExecer(parts.hostname, port, username, timeout=timeout)
 
 
 class SSHExecer(Execer):
     """Runs commands on a host by SSH, each in a channel of one connection.
 
     When the host takes no more channels on it (OpenSSH: 10, ``MaxSessions``), or it was lost,
-    another connection is made. Connecting needs paramiko: ``pip install 'wsep-sync[ssh]'``.
+    another connection is made. Connecting needs paramiko, the extra ``ssh``.
 
     Who logs in has to have a POSIX shell there, ``sh``, whatever the login shell is; a host that
     runs nothing but one command of its own (``ForceCommand``) will not do. A command has the

@@ -32,7 +32,8 @@ def load_paramiko() -> Any:
             import paramiko
     except ImportError as error:
         raise ImportError(
-            "SSH needs paramiko: pip install 'wsep-sync[ssh]'", name="paramiko"
+            "SSH needs paramiko: pip install '.[ssh]' in the clone (see README)",
+            name="paramiko",
         ) from error
     # It logs what is also raised, with tracebacks, which would go to stderr in a program that has
     # not set up any logging.
