@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
+import parts
 import pytest
 
 if not sys.platform.startswith("linux"):
@@ -46,6 +47,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 hypothesis.settings.register_profile(
     "wsep_sync",
     deadline=None,
+    derandomize=False,  # which it is where CI=true, for others' convenience
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
@@ -58,6 +60,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "seconds that what a test ended may take to be gone (a joined thread, a killed orphan)",
         default="5",
     )
+    parser.addoption(
+        "--all-parts",
+        action="store_true",
+        help="fail, rather than skip, what needs a program that is missing; so does CI=true",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    parts.set_all_parts(config.getoption("--all-parts"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    if lines := parts.summary(str(report.longrepr) for report in skipped):
+        terminalreporter.section("programs that are missing here")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 def pytest_unconfigure() -> None:

@@ -90,8 +90,8 @@ def test_the_command_line_of_sessions(place: Path) -> None:
 # What is not run here; but the options of wsep-sync are looked at, and the files that are named.
 # Each of these has been tried; a new program has to be, before it comes here.
 TRIED = {
-    "cat", "cd", "curl", "docker", "echo", "export", "gunicorn", "install", "npm", "pip", "python",
-    "python3", "socat", "systemctl", "tar", "tox", "umask", "useradd", "wsep-sync", ".",
+    "cat", "cd", "curl", "docker", "echo", "export", "gunicorn", "install", "npm", "pip", "pytest",
+    "python", "python3", "socat", "systemctl", "tar", "tox", "umask", "useradd", "wsep-sync", ".",
 }  # fmt: skip
 
 

@@ -150,6 +150,11 @@ LEAKS = {
 
 def run(source: str, directory: Path, *options: str) -> dict[str, str]:
     """Run tests in a pytest of their own: what each was blamed for, by its name."""
+    return run_and_show(source, directory, *options)[0]
+
+
+def run_and_show(source: str, directory: Path, *options: str) -> tuple[dict[str, str], str]:
+    """Run them likewise: also what was printed."""
     shutil.copy(HERE / "conftest.py", directory)
     (directory / "test_inner.py").write_text(source)
     report = directory / "report.xml"
@@ -173,7 +178,7 @@ def run(source: str, directory: Path, *options: str) -> dict[str, str]:
         text = "\n".join(f"{fault.get('message')}\n{fault.text}" for fault in faults)
         name = case.attrib["name"]
         blamed[name] = blamed.get(name, "") + text
-    return blamed
+    return blamed, ran.stdout
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +219,54 @@ def test_a_thread_that_was_left_does_not_hang_the_run(tmp_path: Path) -> None:
 def test_hypothesis_judges_no_speed() -> None:
     assert hypothesis.settings().deadline is None
     assert hypothesis.settings().print_blob
+    assert not hypothesis.settings().derandomize
+
+
+# What needs a program that is missing
+
+NEEDING = """
+import pytest
+from parts import need
+
+@pytest.fixture(scope="module")
+def editor():
+    return need("no-such-editor")
+
+def test_nothing():
+    assert need("sh").endswith("/sh")
+
+def test_edits(editor):
+    pass
+
+def test_edits_more(editor):
+    pass
+
+def test_watches():
+    need("no-such-browser")
+"""
+LACKING = {"test_edits", "test_edits_more", "test_watches"}
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_what_is_missing_is_skipped_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    blamed, shown = run_and_show(NEEDING, tmp_path, "-n", workers)
+    assert not any(blamed.values()), blamed
+    assert "1 passed, 3 skipped" in shown
+    _, _, summary = shown.partition(" programs that are missing here ")
+    assert "\nno-such-browser: 1 skipped\nno-such-editor: 2 skipped\n" in summary
+    assert "apt install no-such-browser no-such-editor\n" in summary
+
+
+@pytest.mark.parametrize(
+    ("option", "variable"), [(["--all-parts"], ""), ([], "true"), (["-n", "2", "--all-parts"], "")]
+)
+def test_what_is_missing_fails_where_all_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: list[str], variable: str
+) -> None:
+    monkeypatch.setenv("CI", variable)
+    blamed = run(NEEDING, tmp_path, *option)
+    assert {name for name, faults in blamed.items() if faults} == LACKING
+    assert "no-such-editor" in blamed["test_edits"]

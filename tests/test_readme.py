@@ -63,6 +63,24 @@ def test_the_command_for_a_fresh_machine(place: Path) -> None:
     assert "docs" in shell(run.removeprefix(".venv/bin/"), place)
 
 
+def test_the_test_commands() -> None:
+    text = README.read_text()
+    marked = re.findall(r"^<!-- (\S*test-command) -->\n\n```sh\n(.*)\n```$", text, re.MULTILINE)
+    commands = dict(marked)
+    assert list(commands) == ["test-command", "full-test-command"]
+    make, install, run = commands["test-command"].split(" && ")
+    assert make == "python3 -m venv .venv"
+    assert install == ".venv/bin/pip install -q '.[test]'"
+    # What tox runs on all Pythons but one, where it takes no missing program for an answer.
+    python, *options = shlex.split(run)
+    assert python == ".venv/bin/pytest"
+    tox = (README.parent / "tox.ini").read_text()
+    (strict,) = re.findall(r"py31\{0,1,2\}: pytest --all-parts (.*) \{posargs\}", tox)
+    assert options[-2:] == shlex.split(strict)[-2:] == ["-m", "not thorough and not long"]
+    assert tox.count(" -m pytest --all-parts ") == tox.count("-m pytest") == 2
+    assert commands["full-test-command"].endswith(" && .venv/bin/tox")
+
+
 @contextlib.contextmanager
 def session(url: str, id: str) -> Iterator[None]:
     with connect(url) as execer, execer.start(Command("cat", tty=True, id=id)):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import SECONDS, alive, ends_processes, gone
+from parts import need
 from programs import WSEP_SYNC, environment, has_one_line, run, server_process
 from terminal_windows import BASH, Outer, bash, text, typed
 
@@ -86,6 +87,7 @@ def test_keys_reach_a_program_that_wants_them_raw() -> None:
 
 
 def test_vim(tmp_path: Path) -> None:
+    need("vim")
     path = tmp_path / "file"
     path.write_text("".join(f"line {n} of the file\n" for n in range(1, 101)))
     with bash() as outer:
@@ -107,6 +109,7 @@ def test_vim(tmp_path: Path) -> None:
 
 
 def test_less(tmp_path: Path) -> None:
+    need("less")
     path = tmp_path / "file"
     path.write_text("".join(f"{n}\n" for n in range(1, 101)))
     with Outer("tty", "--", "less", str(path)) as outer:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from helpers import SECONDS, alive, eventually, listening, scripted, serving
+from parts import need
 from programs import WSEP_SYNC, Relay, environment, run, server_process
 from terminal_judges import shown_by_pyte, too_long_for_some
 from terminal_windows import BASH, COLUMNS, ROWS, Outer, bash, text, typed
@@ -58,6 +59,7 @@ def test_a_signal_leaves_a_session(server: str) -> None:
 
 
 def test_no_modes_stay_after_leaving_vim(server: str, tmp_path: Path) -> None:
+    need("vim")
     path = tmp_path / "file"
     path.write_text("text in the file\n")
     with bash("--url", server, "--id", "s") as outer:

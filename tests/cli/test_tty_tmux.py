@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 from helpers import SECONDS, children, eventually, gone, read_past
+from parts import need
 from programs import WSEP_SYNC, environment
 from terminal_windows import BASH
 
@@ -28,7 +29,7 @@ class Tmux:
 
     def __call__(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["tmux", "-S", str(self._socket), "-f", "/dev/null", *arguments],
+            [need("tmux"), "-S", str(self._socket), "-f", "/dev/null", *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

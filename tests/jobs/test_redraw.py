@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import RawClient, eventually
+from parts import need
 from session_clients import BASH_ENV, Client, Hub, attach_message, plain, session
 from terminal_engines import emulate
 from terminal_judges import JUDGES, LEFT_OVER, Shown, answers_and_bells, assert_same
@@ -127,6 +128,7 @@ def program(request: pytest.FixtureRequest) -> tuple[str, str, bytes]:
 def full_screen(sessions: Hub, tmp_path: Path, program: tuple[str, str, bytes]) -> Client:
     """Attach a client and start a full-screen program in its shell, after some output."""
     line, shows, _ = program
+    need(line.split()[0])
     numbered_file(tmp_path)
     client = sessions.attach("x")
     client.run(b"cd %b; echo earlier$((1 + 1))output" % bytes(tmp_path), b"earlier2output")
@@ -454,6 +456,7 @@ def test_a_smaller_terminal_in_a_shell(sessions: Hub, engine: str) -> None:
 
 
 def test_a_smaller_terminal_in_an_editor(sessions: Hub, engine: str, tmp_path: Path) -> None:
+    need("vim")
     numbered_file(tmp_path)
     first = sessions.attach("x", rows=40, cols=120)
     first.run(b"cd %b; echo earlier$((1 + 1))output" % bytes(tmp_path), b"earlier2output")
@@ -549,7 +552,7 @@ def test_a_client_that_fell_behind_in_a_full_screen_program(
     monkeypatch.setattr(recording_module, "ALTERNATE_LIMIT", 20_000)
     monkeypatch.setattr(recording_module, "SLACK", 5000)
     path = numbered_file(tmp_path)
-    command = Command("less", [str(path)], id="x", tty=True, rows=24, cols=80, env=BASH_ENV)
+    command = Command(need("less"), [str(path)], id="x", tty=True, rows=24, cols=80, env=BASH_ENV)
     live = Session(command, LocalExecer())
     try:
         witness = Client(live.attach())

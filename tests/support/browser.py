@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from helpers import SECONDS, descendants, gone
+from parts import need
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
@@ -29,11 +29,11 @@ _ARGUMENTS = """
 def chromium(directory: Path) -> Iterator[Chrome]:
     """Run a browser, with an empty profile in the directory, and end it with all its processes."""
     options = ChromeOptions()
-    options.binary_location = _program("chromium")
+    options.binary_location = need("chromium")
     for argument in [*_ARGUMENTS.split(), f"--user-data-dir={directory / 'profile'}"]:
         options.add_argument(argument)
     # Told where the driver is, selenium looks for none elsewhere.
-    service = Service(_program("chromedriver"))
+    service = Service(need("chromedriver"))
     left: set[int] = set()
     try:
         with contextlib.ExitStack() as cleanup:
@@ -62,16 +62,10 @@ def npm_install(directory: Path) -> None:
     """Install what the lock file in a directory names."""
     options = "--no-audit --no-fund --ignore-scripts --prefer-offline --fetch-retries=5"
     subprocess.run(
-        [_program("npm"), "ci", *options.split()],
+        [need("npm"), "ci", *options.split()],
         cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         timeout=2 * SECONDS,
         check=True,
     )
-
-
-def _program(name: str) -> str:
-    path = shutil.which(name)
-    assert path is not None, f"these tests need {name}"
-    return path

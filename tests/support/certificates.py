@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import ssl
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from parts import need
 
 _EXTENSIONS = """
 subjectAltName = DNS:localhost, IP:127.0.0.1, IP:::1
@@ -41,8 +42,6 @@ class Certificates:
 @functools.cache
 def certificates() -> Certificates:
     """Make them with the openssl command, once in a run."""
-    if shutil.which("openssl") is None:
-        raise RuntimeError("the tests of TLS need the openssl command")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "extensions").write_text(_EXTENSIONS)
@@ -72,7 +71,7 @@ def certificates() -> Certificates:
 
 def _openssl(arguments: str, directory: Path) -> None:
     ran = subprocess.run(
-        ["openssl", *arguments.split()],
+        [need("openssl"), *arguments.split()],
         cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

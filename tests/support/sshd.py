@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import SECONDS, children, descendants, eventually, gone
+from parts import need
 
 from wsep_sync.execers.ssh.execer import SSHExecer
 
@@ -108,7 +108,7 @@ def _keys() -> dict[str, bytes]:
 def make_key(file: Path, passphrase: str = "", kind: str = "ed25519") -> None:
     """Make a private key, and the public one beside it."""
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "test", "-f", str(file)],
+        [need("ssh-keygen"), "-q", "-t", kind, "-N", passphrase, "-C", "test", "-f", str(file)],
         stdin=subprocess.DEVNULL,
         check=True,
     )
@@ -117,8 +117,7 @@ def make_key(file: Path, passphrase: str = "", kind: str = "ed25519") -> None:
 @contextlib.contextmanager
 def sshd(config: str = "", max_sessions: int = 100) -> Iterator[Host]:
     """Run an sshd; `config` goes before what else is in its configuration, and so wins."""
-    program = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin")
-    assert program is not None, "these tests need sshd: Debian's openssh-server"
+    program = need("sshd")
     if os.geteuid() == 0:
         _PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="wsep-sshd-") as name:

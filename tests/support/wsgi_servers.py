@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from helpers import SECONDS, eventually
+from parts import need
 from programs import environment, server_process
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "wsgi"
@@ -141,12 +141,6 @@ def flask_sock() -> Iterator[Program]:
         yield server
 
 
-def haproxy_program() -> str:
-    program = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:" + os.environ["PATH"])
-    assert program is not None, "these tests need haproxy: Debian's haproxy"
-    return program
-
-
 @contextlib.contextmanager
 def haproxy() -> Iterator[Program]:
     """`wsep-sync serve` behind HAProxy."""
@@ -159,7 +153,7 @@ def haproxy() -> Iterator[Program]:
         address = url.removeprefix("ws://")
         file = Path(directory, "haproxy.cfg")
         file.write_text(_HAPROXY.format(listening=listening.fileno(), address=address))
-        command = [haproxy_program(), "-db", "-f", str(file)]
+        command = [need("haproxy"), "-db", "-f", str(file)]
         with program(command, pass_fds=(listening.fileno(),)) as server:
             server.url = f"ws://127.0.0.1:{listening.getsockname()[1]}"
             listening.close()  # or clients would wait for one that has ended

@@ -6,11 +6,9 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import random
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,6 +23,7 @@ import pytest
 import websocket
 from certificates import certificates
 from helpers import SECONDS, Task, eventually, read_past, serving, sh, start_message
+from parts import need
 from programs import WSEP_SYNC, environment
 
 from wsep_sync import Command, ConnectError, ExitError, LocalExecer, Process, Server, connect
@@ -50,12 +49,6 @@ def example(name: str, **changes: str) -> str:
         assert text.count(old) == 1, (old, text.count(old))
         text = text.replace(old, new)
     return text
-
-
-def tool(name: str) -> str:
-    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    assert path is not None, f"these tests need {name}"
-    return path
 
 
 def run(*command: str | Path, **options: Any) -> str:
@@ -125,14 +118,14 @@ def test_systemd_takes_the_units(units: Path) -> None:
     # Of the units that these need, which are this machine's, no more than that they can be loaded.
     options = ["--man=no", "--recursive-errors=no"]
     names = ["wsep-sync.service", "wsep-sync.socket"]
-    said = run(tool("systemd-analyze"), "verify", *options, *(units / name for name in names))
+    said = run(need("systemd-analyze"), "verify", *options, *(units / name for name in names))
     assert "wsep-sync" not in said
 
 
 def test_systemd_thinks_the_service_hardened(units: Path) -> None:
     # The level is of 100; a service with no hardening at all has 96.
     unit = units / "wsep-sync.service"
-    run(tool("systemd-analyze"), "security", "--offline=true", "--threshold=20", unit)
+    run(need("systemd-analyze"), "security", "--offline=true", "--threshold=20", unit)
 
 
 def setting(text: str, name: str) -> str:
@@ -149,7 +142,7 @@ def test_the_service_starts_with_its_socket(units: Path, tmp_path: Path) -> None
 
     def start(port: int) -> list[str | Path]:
         # It listens, and starts the program when somebody connects, as systemd itself does.
-        activate = [tool("systemd-socket-activate"), f"--listen={host}:{port}"]
+        activate = [need("systemd-socket-activate"), f"--listen={host}:{port}"]
         passed = [f"--setenv={name}" for name in ("PATH", "WSEP_SYNC_TEST_RUN")]
         return [*activate, *passed, *shlex.split(command.replace("%d", str(tmp_path)))]
 
@@ -227,7 +220,7 @@ def nginx(directory: Path, upstream: int, port: int) -> list[str | Path]:
     }
     (directory / "site.conf").write_text(example("nginx.conf", **changes))
     (directory / "nginx.conf").write_text(NGINX.format(directory=directory))
-    command = [tool("nginx"), "-p", directory, "-e", "stderr", "-c", directory / "nginx.conf"]
+    command = [need("nginx"), "-p", directory, "-e", "stderr", "-c", directory / "nginx.conf"]
     assert "test is successful" in run(*command, "-t")
     return command
 
@@ -253,8 +246,8 @@ def caddy(directory: Path, upstream: int, port: int) -> list[str | Path]:
     text = CADDY.format(directory=directory) + example("Caddyfile", **changes)
     (directory / "Caddyfile").write_text(text)
     options = ["--config", directory / "Caddyfile", "--adapter", "caddyfile"]
-    run(tool("caddy"), "validate", *options, env=environment(HOME=str(directory)))
-    return [tool("caddy"), "run", *options]
+    run(need("caddy"), "validate", *options, env=environment(HOME=str(directory)))
+    return [need("caddy"), "run", *options]
 
 
 PROXIES = {nginx: "event method", caddy: "serving initial configuration"}

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from helpers import SECONDS, Task, alive, eventually
+from parts import need
 from programs import run
-from wsgi_servers import haproxy_program
 
 from wsep_sync import Command, ExitMissing, RemoteExecer, connect
 
@@ -65,7 +65,7 @@ def found(execer: RemoteExecer, where: dict[str, str]) -> None:
 
 
 def test_the_configuration_as_it_is() -> None:
-    command = [haproxy_program(), "-c", "-f", str(DIRECTORY / "haproxy.cfg")]
+    command = [need("haproxy"), "-c", "-f", str(DIRECTORY / "haproxy.cfg")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr

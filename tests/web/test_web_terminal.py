@@ -24,6 +24,7 @@ from urllib.parse import quote
 import pytest
 from browser import chromium, npm_install, waited
 from helpers import SECONDS
+from parts import need
 from programs import Relay, environment
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -204,6 +205,7 @@ def test_a_reload(driver: Chrome, url: str) -> None:
 
 
 def test_vim(driver: Chrome, url: str, tmp_path: Path) -> None:
+    need("vim")
     file = tmp_path / "file"
     file.write_text("a line of the file\n")
     page = Page(driver, url)
