@@ -1,9 +1,9 @@
 """What a shell does at the other end before it becomes the command.
 
 A few things that a caller of ``subprocess`` or ``pexpect`` may ask for have no place in a start
-message: both outputs in one, a umask, an environment with nothing else in it, no echo. They have to
-happen where the command runs, so a POSIX shell does them there and then executes the command in its
-own place: same process id, same group, same signals.
+message: both outputs in one, a umask, an environment with nothing else in it, no echo, no SIGHUP.
+They have to happen where the command runs, so a POSIX shell does them there and then executes the
+command in its own place: same process id, same group, same signals.
 
 Once the shell has the command's place, a missing command would be its exit status 127, which a
 command may have for reasons of its own. So the shell looks for the command first and says what it
@@ -82,15 +82,17 @@ class Prelude:
         umask: File mode creation mask; -1 leaves it.
         clean_env: Let the command have the environment of :attr:`.Command.env` and no more.
         echo: False lets its terminal not show what is typed.
+        ignore_hangup: Let it ignore SIGHUP.
     """
 
     merge: bool = False
     umask: int = -1
     clean_env: bool = False
     echo: bool = True
+    ignore_hangup: bool = False
 
     def __bool__(self) -> bool:
-        return self.merge or self.umask >= 0 or self.clean_env or not self.echo
+        return self != Prelude()
 
     def start(self, command: Command, start: Callable[[Command], Process]) -> Process:
         """Start a command, behind this if there is anything to do; block until it runs.
@@ -136,6 +138,8 @@ class Prelude:
         script += _LOOK
         if self.umask >= 0:
             script += f"umask {self.umask & 0o777:03o}\n"
+        if self.ignore_hangup:
+            script += "trap '' HUP\n"
         if self.merge:
             script += "exec 2>&1\n"
         elif "stderr" in command.discard and not command.tty:
@@ -158,7 +162,7 @@ class Prelude:
             if not _IDENTIFIER.fullmatch(name):
                 raise ValueError(
                     f"env: {name!r} is not a name that a shell passes on, as it has to with "
-                    "stderr=STDOUT, umask, clean_env and echo=False"
+                    "stderr=STDOUT, umask, clean_env, echo=False and ignore_sighup"
                 )
         if self.clean_env and "=" in command.command:
             raise ValueError(f"clean_env cannot run a program with '=' in its name: {command}")

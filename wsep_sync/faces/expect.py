@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import io
 import os
 import signal as signals
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pexpect
+from pexpect import EOF, TIMEOUT, ExceptionPexpect
 from pexpect.spawnbase import SpawnBase
 
 from ..dropped import Hold, later
@@ -30,16 +32,19 @@ from ..process import Execer, Process, ended
 from ..protocol.command import Command
 from ..streams.files import close_quietly
 from ..streams.wakeup import READ, wait_for
+from .awaiting import Awaiting
 from .interaction import Filter, Interaction
-from .keyboard import Keyboard
+from .keyboard import Keyboard, Typing
 from .starting import Place
 from .terminal import Terminal
 
 __all__ = [
+    "EOF",
+    "TIMEOUT",
+    "ExceptionPexpect",
     "spawn",
+    "spawnu",
 ]
-
-Text: TypeAlias = "str | bytes"
 
 # How many seconds after its output a command may end and still have its status known at EOF. It
 # closes its files before it becomes a zombie, so this is a moment for all but those few that
@@ -49,10 +54,6 @@ _EXIT_GRACE = 1.0
 # How much is read at once where nobody said how much.
 _CHUNK = 1 << 16
 
-# The characters that a new terminal has for them (POSIX leaves it open; every system has these).
-_INTERRUPT = b"\x03"
-_END_OF_FILE = b"\x04"
-
 # The commands of those that are there. So no cycle of garbage has a command in it: its descriptors
 # would be closed before it is.
 _spawned: set[Process] = set()
@@ -61,7 +62,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_spawned.clear)  # they are the parent's
 
 
-class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
+class spawn(Typing, Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
     """A command on a terminal, and pexpect's methods to drive it.
 
     As in pexpect, an object is for one thread at a time; :meth:`close` may come from another, and
@@ -70,7 +71,8 @@ class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
 
     Args:
         command: The program; without ``args``, a command line that is split as pexpect does
-            (quotes and backslashes, but no shell).
+            (quotes and backslashes, but no shell). ``None`` leaves it to a subclass to start one
+            later, by ``_spawn(command, args)``, as ``pexpect.pxssh`` does.
         args: The program's arguments.
         timeout: Seconds that expecting may take, by default; ``None``: for ever.
         maxread: How many bytes are read at once. Raise it to 65536 for large outputs; but as in
@@ -90,7 +92,8 @@ class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
         url: Or the server that does, ``ws://HOST:PORT``, or the SSH host, ``ssh://USER@HOST``; by
             default ``$WSEP_URL``, and without one this machine.
         id: The name under which the terminal session can be attached again.
-        ignore_sighup, preexec_fn: Cannot be had at a distance.
+        ignore_sighup: True lets the command ignore SIGHUP; by a shell, as for ``echo``.
+        preexec_fn: Cannot be had at a distance.
         use_poll: Makes no difference: poll(2) is always used.
 
     Attributes:
@@ -102,9 +105,9 @@ class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
         signalstatus: The number of that signal.
         status: Both, as waitpid(2) gives them.
         before, after, match, match_index, buffer: As in pexpect.
-        delaybeforesend: Seconds to sleep before sending. ``None`` here: a password that is sent
-            the moment its prompt appears may be echoed, if the program prompts first and turns
-            the echo off afterwards; then set it.
+        delaybeforesend: Seconds to sleep before sending, 0.05 as in pexpect: many a program asks
+            for a password first and turns the echo off afterwards, and would show one that is
+            sent at once. ``None`` is no pause, for who sends no such thing.
         delayafterclose, delayafterterminate: Seconds that a signal has to end the command before
             the next one is sent: an upper bound, not a pause.
 
@@ -121,8 +124,8 @@ class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
 
     def __init__(
         self,
-        command: str,
-        args: Sequence[str] = (),
+        command: str | None,
+        args: Sequence[str] | None = (),
         timeout: float | None = 30,
         maxread: int = 2000,
         searchwindowsize: int | None = None,
@@ -149,51 +152,69 @@ class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
             encoding=encoding,
             codec_errors=codec_errors,
         )
-        if ignore_sighup:
-            raise ValueError("ignore_sighup does not work at a distance")
-        if preexec_fn is not None:
-            raise ValueError("preexec_fn does not work at a distance")
         if id and not echo:
             raise ValueError("a session that is attached by its id has the echo it has")
+        self.pid: int | None = None
+        self._place = Place(execer, url or None)
+        self._id = id
+        # A remote terminal's lines end in this, whatever those of this machine end in.
+        self.linesep = b"\n" if encoding is None else "\n"
+        self.delayafterclose = self.delayafterterminate = 0.5
+        self.STDIN_FILENO, self.STDOUT_FILENO, self.STDERR_FILENO = 0, 1, 2
+        self.str_last_chars = 100
+        self.command: str | None = None
+        self.args: list[str] | None = None
+        self.cwd = cwd
+        self.env = env
+        self.ignore_sighup = ignore_sighup
+        self.echo = echo
+        self.name = "<no command yet>"
+        self._awaiting = Awaiting()
+        # Held by who reads, so that close() in another thread does not take the files away under
+        # its hands. Nobody waits for it; a signal handler may read or close where its thread reads.
+        self._reading = threading.RLock()
+        if command is not None:
+            self._spawn(command, args or (), preexec_fn, dimensions)
+
+    def _spawn(
+        self,
+        command: str,
+        args: Sequence[str] = (),
+        preexec_fn: None = None,
+        dimensions: tuple[int, int] | None = None,
+    ) -> None:
+        """Start the command: the part of ``__init__`` that subclasses of pexpect's call later."""
+        if self.pid is not None:
+            raise ExceptionPexpect("it has had its command: one spawn is for one")
+        if preexec_fn is not None:
+            raise ValueError("preexec_fn does not work at a distance")
         rows, cols = dimensions or (24, 80)
         if not (rows and cols):
             raise ValueError("a terminal of 0 rows or 0 columns cannot be asked for")
         argv = _command_line(command, args)
-        place = Place(execer, url or None)
-        # A remote terminal's lines end in this, whatever those of this machine end in.
-        self.linesep = b"\n" if encoding is None else "\n"
-        self.delaybeforesend: float | None = None
-        self.delayafterclose = self.delayafterterminate = 0.5
-        self.STDIN_FILENO, self.STDOUT_FILENO, self.STDERR_FILENO = 0, 1, 2
-        self.str_last_chars = 100
-        self.command = argv[0]
-        self.args = argv
-        self.cwd = cwd
-        self.env = env
-        self.echo = echo
-        self.name = f"<{' '.join(argv)}>"
-        self._size = (rows, cols)
-        # Held by who reads, so that close() in another thread does not take the files away under
-        # its hands. Nobody waits for it; a signal handler may read or close where its thread reads.
-        self._reading = threading.RLock()
         started = Command(
             argv[0],
             tuple(argv[1:]),
-            id=id,
+            id=self._id,
             tty=True,
             stdin=True,
             rows=rows,
             cols=cols,
-            env=_environment(env),
-            working_dir=os.fspath(cwd) if cwd is not None else "",
+            env=_environment(self.env),
+            working_dir=os.fspath(self.cwd) if self.cwd is not None else "",
         )
+        prelude = Prelude(echo=self.echo, ignore_hangup=self.ignore_sighup)
         self._hold = Hold()
         try:
             # From then on, without echo, nothing is echoed, however soon it is sent.
-            self.process = Prelude(echo=echo).start(started, place.start)
+            self.process = prelude.start(started, self._place.start)
         except BaseException:
             self._hold.release()
             raise
+        self.command = argv[0]
+        self.args = argv
+        self.name = f"<{' '.join(argv)}>"
+        self._size = (rows, cols)
         self._keyboard = Keyboard(self.process)
         self.pid = self.process.pid
         self.terminated = False
@@ -251,11 +272,11 @@ class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
             raise ValueError("I/O operation on closed file.")
         data = self._receive(size, self.timeout if timeout == -1 else timeout)
         if data is None:
-            raise pexpect.TIMEOUT("Timeout exceeded.")
+            raise TIMEOUT("Timeout exceeded.")
         if not data:
             self._reap(_EXIT_GRACE)
             self.flag_eof = True
-            raise pexpect.EOF("End Of File (EOF).")
+            raise EOF("End Of File (EOF).")
         return self._decode(data)
 
     def _receive(self, size: int, timeout: float | None) -> bytes | None:
@@ -267,10 +288,14 @@ class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
         ready = getattr(raw, "ready", None) or (
             lambda seconds: wait_for(raw.fileno(), READ, None, seconds)
         )
-        try:
+
+        def read(seconds: float | None) -> bytes | None:
             with self._reading:
-                data: bytes | None = raw.read(size) if ready(timeout) else None
+                data: bytes | None = raw.read(size) if ready(seconds) else None
                 return data
+
+        try:
+            return self._awaiting.wait(read, timeout)
         finally:
             if self.closed:
                 self._close_files()
@@ -299,12 +324,21 @@ class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
         return data != b""
 
     def expect_list(self, pattern_list: Any, *args: Any, async_: bool = False, **kw: Any) -> Any:
-        _refuse_async(async_, kw, args)
-        return super().expect_list(pattern_list, *args, **kw)
+        """As in pexpect; with ``async_=True``, what it returns is to be awaited."""
+        return self._expect(super().expect_list, pattern_list, *args, async_=async_, **kw)
 
     def expect_exact(self, pattern_list: Any, *args: Any, async_: bool = False, **kw: Any) -> Any:
-        _refuse_async(async_, kw, args)
-        return super().expect_exact(pattern_list, *args, **kw)
+        """As in pexpect; with ``async_=True``, what it returns is to be awaited."""
+        return self._expect(super().expect_exact, pattern_list, *args, async_=async_, **kw)
+
+    def _expect(
+        self, expect: Callable[..., Any], patterns: Any, *args: Any, async_: bool, **kw: Any
+    ) -> Any:
+        # The third of pexpect's positional arguments, and the older name of the keyword.
+        *args_before, later = args if len(args) > 2 else (*args, False)
+        if async_ or later or kw.pop("async", False):
+            return self._awaiting.run(functools.partial(expect, patterns, *args_before, **kw))
+        return expect(patterns, *args_before, **kw)
 
     def eof(self) -> bool:
         """Return whether the end of the output has been read."""
@@ -318,68 +352,7 @@ class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
         """Return True until it is closed: there is always a terminal."""
         return not self.closed
 
-    # Sending
-
-    def send(self, s: Text) -> int:
-        """Type a string, all of it, and return how many bytes that were.
-
-        Blocks while the command does not read. What it puts out meanwhile is read and kept for
-        ``expect``, so that a command that answers before it reads on is not stuck. Ctrl-C ends
-        the waiting; the rest is then typed while the script goes on.
-
-        A terminal in its ordinary (canonical) mode takes lines of 4095 bytes at most on Linux,
-        and drops what is longer.
-
-        Raises:
-            BrokenPipeError: The command has ended, or the connection.
-            ValueError: It is closed.
-        """
-        if self.delaybeforesend is not None:
-            time.sleep(self.delaybeforesend)
-        s = self._coerce_send_string(s)
-        self._log(s, "send")
-        return self._write(self._encoder.encode(s, final=False))
-
-    def _write(self, data: bytes) -> int:
-        self._keyboard.write(data, self._keep_output)
-        return len(data)
-
-    def sendline(self, s: Text = "") -> int:
-        """Type a string and a newline; return how many bytes were sent."""
-        return self.send(self._coerce_send_string(s) + self.linesep)
-
-    def write(self, s: Text) -> None:
-        """Type a string, as :meth:`send`."""
-        self.send(s)
-
-    def writelines(self, sequence: Iterable[Text]) -> None:
-        """Type the strings one after the other, with nothing in between."""
-        for s in sequence:
-            self.write(s)
-
-    def sendcontrol(self, char: str) -> int:
-        """Type a control character: ``"c"`` for Ctrl-C, ``"["`` for Escape, ``"?"`` for Delete.
-
-        Raises:
-            ValueError: There is no such control character.
-        """
-        code = ord(char)
-        # ECMA-48 and ECMA-6: the columns of letters, folded onto the column of controls.
-        if not (0x40 <= code < 0x7F or char == "?"):
-            raise ValueError(f"there is no Ctrl-{char}")
-        return self._send_control(bytes([0x7F if char == "?" else code & 0x1F]))
-
-    def sendintr(self) -> None:
-        """Type the interrupt character, Ctrl-C."""
-        self._send_control(_INTERRUPT)
-
-    def sendeof(self) -> None:
-        """Type the end-of-file character, Ctrl-D: the end of the input, at the start of a line."""
-        self._send_control(_END_OF_FILE)
-
-    def _send_control(self, character: bytes) -> int:
-        self._log(character if self.encoding is None else character.decode("ascii"), "send")
-        return self._write(character)
+    # A person
 
     def interact(
         self,
@@ -548,7 +521,7 @@ class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
             with contextlib.suppress(OutputUnread):
                 ended(self.process, self.delayafterclose)
         elif not self.terminate():
-            raise pexpect.ExceptionPexpect("Could not terminate the child.")
+            raise ExceptionPexpect("Could not terminate the child.")
         self.process.close()
         self._keyboard.released(1.0)
         with contextlib.suppress(WsepError):
@@ -566,7 +539,20 @@ class spawn(Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no types
                 self._reading.release()
 
 
-def _command_line(command: str, args: Sequence[str]) -> list[str]:
+class spawnu(spawn):
+    """A :class:`spawn` of text, in UTF-8 unless something else is said: pexpect's older name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("encoding", "utf-8")
+        super().__init__(*args, **kwargs)
+
+
+def _command_line(command: object, args: Sequence[str]) -> list[str]:
+    if not isinstance(command, str):
+        raise ExceptionPexpect(
+            f"the command is no string, but {command!r}; if that is a descriptor, "
+            "maybe you want to use fdpexpect.fdspawn of pexpect"
+        )
     if isinstance(args, (str, bytes)):
         raise TypeError("args must be a list of strings")
     argv = [command, *args] if args else pexpect.split_command_line(command)
@@ -585,9 +571,3 @@ def _environment(env: Mapping[str, str] | None) -> tuple[str, ...]:
 def _number(name: str) -> int:
     """Return a signal's number; Windows, whose commands run elsewhere, does not know them all."""
     return int(getattr(signals, name, {"SIGHUP": 1, "SIGKILL": 9, "SIGCONT": 18}.get(name, 2)))
-
-
-def _refuse_async(async_: bool, kw: dict[str, Any], args: tuple[Any, ...]) -> None:
-    # The third of pexpect's positional arguments, and the older name of the keyword.
-    if async_ or kw.pop("async", False) or any(args[2:]):
-        raise io.UnsupportedOperation("there are no coroutines here: expect in a thread instead")

@@ -78,8 +78,6 @@ def test_what_pexpect_raises_for_a_missing_command() -> None:
 
 
 def test_arguments_that_are_of_no_use(ours: Start) -> None:
-    with pytest.raises(ValueError, match="ignore_sighup"):
-        ours("true", ignore_sighup=True)
     with pytest.raises(ValueError, match="preexec_fn"):
         ours("true", preexec_fn=print)
     with pytest.raises(ValueError, match="has the echo it has"):
@@ -261,15 +259,10 @@ def test_the_echo_of_another_machine() -> None:
                 call()
 
 
-def test_no_descriptor_and_no_coroutines(ours: Start) -> None:
+def test_no_descriptor(ours: Start) -> None:
     child = ours("cat")
     with pytest.raises(io.UnsupportedOperation, match="descriptor"):
         child.fileno()
-    for call in (child.expect, child.expect_exact):
-        with pytest.raises(io.UnsupportedOperation, match="thread"):
-            call("x", async_=True)
-        with pytest.raises(io.UnsupportedOperation, match="thread"):
-            call("x", **{"async": True})
     child.sendline("and on")
     assert child.expect("on", SECONDS, None) == 0
     assert child.expect_exact(["on"], SECONDS, 10) == 0
