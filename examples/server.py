@@ -2,12 +2,13 @@
 
     python server.py [PORT]
 
-It prints the URL it listens on and serves until Ctrl-C. ``wsep-sync serve`` does the same.
+It prints the URL it listens on and serves until Ctrl-C or SIGTERM, as ``wsep-sync serve``
+does.
 """
 
 from __future__ import annotations
 
-import contextlib
+import signal
 import sys
 
 from wsep_sync import LocalExecer, Server
@@ -17,11 +18,14 @@ from wsep_sync.web.wsgi import application
 
 def main() -> None:
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    server = Server()
     # Leaving the block ends the connections that are open, and what they run.
-    with Listener(application(Server(), LocalExecer()), "127.0.0.1", port) as listener:
+    with Listener(application(server, LocalExecer()), "127.0.0.1", port) as listener:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: listener.shutdown())
         print(f"listening on {listener.url}", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            listener.serve_forever()
+        listener.serve_forever()
+        server.close()  # and the sessions that nobody is attached to
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import importlib.metadata
 import re
 import shlex
@@ -15,9 +16,9 @@ from documents import Block, blocks, fill, run_python, serve, shell
 from helpers import listening
 from sshd import sshd
 
-from wsep_sync import Command, Server, connect
+from wsep_sync import Command, Server, connect, run
 from wsep_sync.cli.arguments import parser
-from wsep_sync.protocol.messages import FEATURE_SIGNAL, FEATURES
+from wsep_sync.protocol.messages import FEATURE_SIGNAL, FEATURES, MAX_MESSAGE
 
 # No Python decides what is written there.
 pytestmark = pytest.mark.thorough
@@ -211,3 +212,24 @@ def test_the_additions() -> None:
 def test_links(file: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)", file.read_text()):
         assert link.startswith("https://") or (file.parent / link).exists(), link
+
+
+def test_what_a_command_line_may_have() -> None:
+    text = (ROOT / "docs" / "migrating.md").read_text()
+    assert "has to fit one message of 64,000 bytes" in text
+    assert MAX_MESSAGE == 64_000
+    with listening() as listener:
+        assert run(["true", "x" * 63_000], url=listener.url).returncode == 0
+        with pytest.raises(OSError, match="Argument list too long") as caught:
+            run(["true", "x" * 64_000], url=listener.url)
+    assert caught.value.errno == errno.E2BIG
+
+
+def test_a_terminal_without_a_size() -> None:
+    assert "has 80 rows and 24 columns" in (ROOT / "docs" / "migrating.md").read_text()
+    with (
+        listening() as listener,
+        connect(listener.url) as execer,
+        execer.start(Command("stty", ["size"], tty=True)) as process,
+    ):
+        assert process.stdout.read() == b"80 24\r\n"

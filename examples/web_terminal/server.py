@@ -12,8 +12,8 @@ The page speaks the protocol itself: see ``wire.js``.
 
 from __future__ import annotations
 
-import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -86,9 +86,10 @@ def main() -> None:
     server = Server()
     app = with_page(application(server, LocalExecer(), access=access))
     with Listener(app, "127.0.0.1", port) as listener:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: listener.shutdown())
         print(f"listening on http://127.0.0.1:{listener.server_port}", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            listener.serve_forever()
+        listener.serve_forever()
         server.close()  # or the shells that nobody is attached to would go on for a while
 
 

@@ -12,7 +12,7 @@ import sysconfig
 from pathlib import Path
 from typing import NamedTuple
 
-from helpers import SECONDS
+from helpers import SECONDS, gone
 from programs import environment
 
 from wsep_sync import Command, connect
@@ -59,7 +59,12 @@ def run_python(code: str, url: str, place: Path) -> str:
 
 
 def serve(code: str) -> None:
-    """Run a program that serves until Ctrl-C, and have it run a command."""
+    """Run a program that serves until a signal ends it, with what it runs then, and no word."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        _serve_until(number, code)
+
+
+def _serve_until(number: int, code: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     assert code.count("8080") == 1
@@ -78,14 +83,17 @@ def serve(code: str) -> None:
             assert process.stderr is not None
             assert process.stdout.readline() == b"\n", process.stderr.read()
             path = "/exec" if '"/exec"' in code else ""
-            with (
-                connect(f"ws://127.0.0.1:{port}{path}") as execer,
-                execer.start(Command("echo", ["served"])) as command,
-            ):
-                assert command.stdout.read() == b"served\n"
-            process.send_signal(signal.SIGINT)
-            process.wait(SECONDS)
-            assert process.stderr.read().endswith(b"KeyboardInterrupt\n")
+            with connect(f"ws://127.0.0.1:{port}{path}") as execer:
+                with execer.start(Command("echo", ["served"])) as command:
+                    assert command.stdout.read() == b"served\n"
+                with execer.start(Command("cat", tty=True, id="left")) as session:
+                    pass
+                with execer.start(Command("cat", stdin=True)) as command:
+                    process.send_signal(number)
+                    assert process.wait(SECONDS) == 0, process.stderr.read()
+                    gone(session.pid, command.pid)
+            logged = process.stderr.read().splitlines()
+            assert [line for line in logged if not line.startswith(b'{"time"')] == []
         finally:
             process.kill()
 
