@@ -144,7 +144,8 @@ def test_metrics_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     status, _, text = get("/metrics")
     assert status == 404
-    assert "wsep-sync[metrics]" in text
+    assert "prometheus_client" in text
+    assert "pip install '.[metrics]'" in text
     assert text.count("\n") == 1
 
 

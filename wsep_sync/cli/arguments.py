@@ -180,6 +180,13 @@ examples:
             "command)",
         )
         client.add_argument(
+            "-i",
+            dest="key_file",
+            metavar="FILE",
+            help="private key to log in with at ssh://, before those of ~/.ssh/config, the SSH "
+            "agent and ~/.ssh/id_*",
+        )
+        client.add_argument(
             "--env",
             type=_variable,
             action="append",

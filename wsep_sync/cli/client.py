@@ -45,6 +45,7 @@ class Target:
         ssl_context: For ``wss://``; ``None`` for the system's trust store.
         headers: More headers to send.
         fail: Ends this command, with a usage error.
+        key_file: A private key to log in with, over SSH.
     """
 
     url: str
@@ -53,6 +54,7 @@ class Target:
     ssl_context: ssl.SSLContext | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     fail: Callable[[str], NoReturn] = _fail
+    key_file: str | None = None
 
     def start(self, command: Command) -> Process:
         """Connect, and start a command, or attach to its session."""
@@ -88,6 +90,7 @@ class Target:
                 session_id=session_id,
                 headers=self.headers,
                 ssl_context=self.ssl_context,
+                key_filename=self.key_file,
             ) as execer:
                 yield execer
         except ImportError as error:
@@ -117,6 +120,7 @@ def target(arguments: argparse.Namespace) -> Iterator[Target]:
             _ssl_context(arguments),
             dict(arguments.header),
             arguments.fail,
+            getattr(arguments, "key_file", None),
         )
 
 

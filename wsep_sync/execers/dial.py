@@ -24,6 +24,7 @@ def dial(
     headers: Mapping[str, str] | None = None,
     session_id: str = "",
     ssl_context: ssl.SSLContext | None = None,
+    key_filename: str | None = None,
 ) -> Execer:
     """Connect to where commands are to run, and return an execer that runs them there.
 
@@ -35,6 +36,7 @@ def dial(
         headers: Likewise.
         session_id: Likewise.
         ssl_context: Likewise.
+        key_filename: As for :func:`.connect_ssh`.
 
     Raises:
         ConnectError: No connection could be made.
@@ -45,7 +47,7 @@ def dial(
         with importing:
             from .ssh.execer import connect_ssh
 
-        return connect_ssh(url, timeout=timeout)
+        return connect_ssh(url, timeout=timeout, key_filename=key_filename)
     return connect(
         url,
         timeout=timeout,

@@ -22,13 +22,14 @@ __all__ = [
 ]
 
 
-def connect_ssh(url: str, *, timeout: float = 10.0) -> SSHExecer:
+def connect_ssh(url: str, *, timeout: float = 10.0, key_filename: str | None = None) -> SSHExecer:
     """Connect to a host by SSH and return an execer that runs commands there.
 
     Args:
         url: ``ssh://HOST``, ``ssh://USER@HOST`` or ``ssh://USER@HOST:PORT``. An IPv6 address
             stands in brackets.
         timeout: As for :class:`SSHExecer`, whose defaults hold in all else.
+        key_filename: Likewise.
 
     Raises:
         ConnectError: No connection could be made, the host is not known, or it lets nobody in.
@@ -43,11 +44,11 @@ def connect_ssh(url: str, *, timeout: float = 10.0) -> SSHExecer:
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError(f"an SSH host has no path: {url!r}")
     try:
-        port = parts.port or 22
+        port = parts.port
     except ValueError as error:
         raise ValueError(f"not the URL of an SSH host, ssh://USER@HOST:PORT: {error}") from error
     username = None if parts.username is None else urllib.parse.unquote(parts.username)
-    return SSHExecer(parts.hostname, port, username, timeout=timeout)
+    return SSHExecer(parts.hostname, port, username, key_filename, timeout=timeout)
 
 
 class SSHExecer(Execer):
@@ -73,14 +74,16 @@ class SSHExecer(Execer):
     signals their process groups when the connection has ended, however that came.
 
     Args:
-        host: Name or address.
-        port: TCP port.
+        host: Name or address, or a ``Host`` of ``~/.ssh/config``. Of that file, ``HostName``,
+            ``Port``, ``User``, ``IdentityFile``, ``IdentitiesOnly`` and ``ProxyJump`` are obeyed
+            where nothing else is said here; what it includes is not read.
+        port: TCP port; by default 22.
         username: Who to log in as; by default the name that this process's user has.
         key_filename: A private key to log in with, before those of the SSH agent
             (``$SSH_AUTH_SOCK``) and ``~/.ssh/id_*``, which are tried in any case.
         known_hosts: The file in which the host's key must be; by default any of those that ssh(1)
             reads: ``~/.ssh/known_hosts``, ``/etc/ssh/ssh_known_hosts``. A host whose key is not
-            there is refused. ``~/.ssh/config`` is not read.
+            there is refused.
         timeout: Seconds for each step of making a connection, and for a command to start.
 
     Raises:
@@ -96,7 +99,7 @@ class SSHExecer(Execer):
     def __init__(
         self,
         host: str,
-        port: int = 22,
+        port: int | None = None,
         username: str | None = None,
         key_filename: str | None = None,
         known_hosts: str | None = None,

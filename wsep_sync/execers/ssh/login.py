@@ -1,7 +1,7 @@
 """Making a connection to an SSH host, whose key is looked at, and ending it: :class:`Login`.
 
-With which key to log in is paramiko's search: the one that is named, if any, those of the SSH agent
-(``$SSH_AUTH_SOCK``), and ``~/.ssh/id_*``.
+What is not said is looked up in ``~/.ssh/config``. With which key to log in is paramiko's search:
+those that are named, if any, those of the SSH agent (``$SSH_AUTH_SOCK``), and ``~/.ssh/id_*``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import contextlib
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import ConnectError
 from ...transports.liveness import keep_alive
 from . import known_hosts
+from .config import HostConfig, read_config
 from .library import load_paramiko
 from .status import packetizer_class
 
@@ -30,7 +31,7 @@ class Login:
     """Where to log in, and how; as for :class:`SSHExecer`."""
 
     host: str
-    port: int
+    port: int | None
     username: str | None
     key_filename: str | None
     known_hosts: str | None
@@ -40,7 +41,7 @@ class Login:
     def url(self) -> str:
         user = f"{self.username}@" if self.username else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"ssh://{user}{host}{'' if self.port == 22 else f':{self.port}'}"
+        return f"ssh://{user}{host}{'' if self.port in (None, 22) else f':{self.port}'}"
 
     def connect(self) -> Any:
         """Return a ``paramiko.SSHClient`` that has logged in.
@@ -51,7 +52,7 @@ class Login:
         paramiko = load_paramiko()
         began = time.monotonic()
         try:
-            return self._connect(paramiko)
+            return self._log_in(paramiko, frozenset())
         except ConnectError:
             raise
         except paramiko.PasswordRequiredException as error:
@@ -73,18 +74,61 @@ class Login:
                 reason = str(error) or "the connection ended"
             raise ConnectError(self.url, reason) from error
 
-    def _connect(self, paramiko: Any) -> Any:
+    def _log_in(self, paramiko: Any, passed: frozenset[str]) -> Any:
+        """Log in, through the hosts that the configuration names.
+
+        Args:
+            passed: The hosts that this is the way to.
+        """
+        config = read_config(paramiko, self.host)
+        passed |= {self.host}
+        via = None
+        try:
+            for hop in config.hops:
+                if hop.host == self.host:  # as "Host *" says it of the one that all go through
+                    continue
+                if hop.host in passed:
+                    raise ConnectError(self.url, "the ProxyJump of ~/.ssh/config is a circle")
+                login = replace(
+                    self,
+                    host=hop.host,
+                    port=hop.port,
+                    username=hop.username,
+                    key_filename=None,  # as of ssh -i, it is for the host alone
+                )
+                # Of several, the first one alone may have hosts before it.
+                if via is None:
+                    via = login._log_in(paramiko, passed)
+                else:
+                    via = login._connect(paramiko, read_config(paramiko, hop.host), via)
+            return self._connect(paramiko, config, via)
+        except BaseException:
+            # Unless it was closed with what went through it.
+            if via is not None:
+                close_client(via, via.get_transport().sock)
+            raise
+
+    def _connect(self, paramiko: Any, config: HostConfig, via: Any) -> Any:
+        host, port = config.host, self.port or config.port or 22
         files = known_hosts.FILES if self.known_hosts is None else (self.known_hosts,)
         if self.known_hosts is not None:
             os.stat(self.known_hosts)  # one that was asked for has to be there
-        keys = known_hosts.read_known_hosts(files, self.host, self.port)
+        keys = known_hosts.read_known_hosts(files, host, port)
         client = paramiko.SSHClient()
+        client.via = via  # what it goes through, to be closed with it
         # It is given no known hosts of its own, so this is asked for every key.
         client.set_missing_host_key_policy(_HostKeyPolicy(self.url, keys))
-        sock = socket.create_connection((self.host, self.port), self.timeout)
+        sock: Any
+        if via is None:
+            sock = socket.create_connection((host, port), self.timeout)
+        else:
+            transport = via.get_transport()
+            place = ("127.0.0.1", 0)  # whence, which nobody is told of
+            sock = transport.open_channel("direct-tcpip", (host, port), place, timeout=self.timeout)
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            keep_alive(sock)
+            if via is None:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                keep_alive(sock)
 
             def new_transport(sock: socket.socket, **options: Any) -> Any:
                 transport = paramiko.Transport(sock, packetizer_class=packetizer_class(), **options)
@@ -93,17 +137,20 @@ class Login:
                 return transport
 
             client.connect(
-                self.host,
-                self.port,
-                self.username,
+                host,
+                port,
+                self.username or config.username,
                 sock=sock,
-                key_filename=self.key_filename,
+                key_filename=[*filter(None, [self.key_filename]), *config.key_files],
+                allow_agent=not config.keys_only,
+                look_for_keys=not config.keys_only,
                 banner_timeout=self.timeout,
                 auth_timeout=self.timeout,
                 channel_timeout=self.timeout,
                 transport_factory=new_transport,
             )
         except BaseException:
+            client.via = None  # the caller's, still
             close_client(client, sock)
             raise
         return client
@@ -140,8 +187,8 @@ def _prefer_known(options: Any, keys: known_hosts.KnownKeys) -> None:
     options.key_types = sorted(options.key_types, key=unknown)
 
 
-def close_client(client: Any, sock: socket.socket) -> None:
-    """Close a connection, and wait for its thread."""
+def close_client(client: Any, sock: Any) -> None:
+    """Close a connection, and what it goes through, and wait for their threads."""
     transport = client.get_transport()
     # Its thread polls the socket ten times a second, and could by then be polling another file of
     # the same number. This ends it first.
@@ -155,3 +202,6 @@ def close_client(client: Any, sock: socket.socket) -> None:
     if started:
         transport.join()
     sock.close()
+    if client.via is not None:
+        via, client.via = client.via, None
+        close_client(via, via.get_transport().sock)
