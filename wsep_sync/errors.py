@@ -194,8 +194,16 @@ class ExitError(WsepError):
 class ExitMissing(WsepError):
     """The connection ended before the exit status came.
 
-    What the command did, and whether it still runs, is unknown: this is never a success.
+    What the command did, and whether it still runs, is unknown: this is never a success. From
+    :class:`.Popen` and :func:`.run` it is a ``subprocess.SubprocessError``, too.
+
+    Attributes:
+        stdout, stderr: What had come of them, in bytes, if it was ``communicate`` or :func:`.run`
+            that read them, and if anything had; else ``None``.
     """
+
+    stdout: bytes | None = None
+    stderr: bytes | None = None
 
 
 class OutputUnread(WsepError):

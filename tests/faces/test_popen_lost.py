@@ -7,11 +7,14 @@ import gc
 import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import SubprocessError
+from typing import Any
 
 import pytest
 from faces import Face, face
@@ -106,6 +109,33 @@ def test_lost_connections_hold_no_descriptors() -> None:
 def test_a_lost_connection_fails_every_call(call: str) -> None:
     with scripted(losing(PID, SOME_OUTPUT)) as url, pytest.raises(ExitMissing):
         getattr(face(url), call)(["a"], stdin=DEVNULL, stderr=PIPE)
+
+
+@pytest.mark.parametrize("call", ["run", "check_output"])
+@pytest.mark.parametrize("options", [{}, {"text": True}], ids=repr)
+def test_what_had_come_of_a_lost_command_is_not_lost(call: str, options: dict[str, Any]) -> None:
+    with scripted(losing(PID, SOME_OUTPUT)) as url, pytest.raises(SubprocessError) as caught:
+        getattr(face(url), call)(["a"], stdin=DEVNULL, stderr=PIPE, **options, **piped(call))
+    lost = caught.value
+    assert isinstance(lost, ExitMissing)
+    # In bytes, as those of TimeoutExpired: the last character may be half there.
+    assert (lost.stdout, lost.stderr) == (b"some", None)
+    again = pickle.loads(pickle.dumps(lost))
+    assert (type(again), again.args, again.stdout) == (type(lost), lost.args, b"some")
+
+
+def piped(call: str) -> dict[str, int]:
+    return {"stdout": PIPE} if call == "run" else {}
+
+
+def test_a_lost_command_is_an_error_of_subprocess_s() -> None:
+    with scripted(losing(PID)) as url:
+        process = Popen(["a"], stdout=PIPE, url=url)
+        for call in (process.wait, process.poll, process.communicate):
+            with pytest.raises(SubprocessError) as caught:
+                call()
+            assert isinstance(caught.value, ExitMissing)
+            assert caught.value.stdout is None
 
 
 def test_a_lost_connection_is_an_end_to_who_reads_the_descriptor() -> None:

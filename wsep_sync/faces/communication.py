@@ -1,8 +1,12 @@
-"""All that is written to a process and read from it, to its end: :class:`Communication`."""
+"""All that is written to a process and read from it, to its end: :class:`Communication`.
+
+:class:`CommandLost` is raised when that end never comes.
+"""
 
 from __future__ import annotations
 
 import io
+from subprocess import SubprocessError
 from typing import IO, Any
 
 from ..errors import ExitMissing
@@ -11,8 +15,16 @@ from ..streams.bounded_pipe import wait_a_while
 from .copying import Collector, Feeder, remaining
 
 __all__ = [
+    "CommandLost",
     "Communication",
 ]
+
+
+class CommandLost(ExitMissing, SubprocessError):
+    """What the exit status is missing of was started by subprocess's face.
+
+    Here, where subprocess is there anyway: an import of it costs a client more than the rest does.
+    """
 
 
 class Communication:

@@ -7,23 +7,25 @@ here, too. What differs from a child of this process is said in :class:`Popen`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import operator
+import os
 import signal as signals
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from subprocess import DEVNULL, PIPE, TimeoutExpired
-from types import TracebackType
+from types import GenericAlias, TracebackType
 from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, cast, overload
 
 from ..errors import ExitError, ExitMissing, OutputUnread, suppress_system
-from ..process import CLOSE_GRACE, Execer, Process, ended
+from ..process import CLOSE_GRACE, SIGKILL, Execer, Process, ended
 from ..protocol.messages import FEATURE_CLOSE_OUTPUT, FEATURE_ENDED
 from ..streams.bounded_pipe import PipeReader, wait_a_while
 from ..streams.files import close_quietly
-from .communication import Communication
+from .communication import CommandLost, Communication
 from .copying import Collector, Feeder, InputCopier, OutputCopier, remaining
 from .piped import Piped
 from .starting import Endpoints, Place, Surroundings, command_line, refuse, start, terminal
@@ -52,7 +54,14 @@ __all__ = [
 # How long a command has to end by itself when Ctrl-C was pressed, as in subprocess.
 _INTERRUPT_GRACE = 0.25
 
-_NO_LINES = "bufsize=1, buffering by lines, is for text; bytes are buffered as by default"
+# In subprocess's words: there are filters for them.
+_NO_LINES = (
+    "line buffering (buffering=1) isn't supported in binary mode, "
+    "the default buffer size will be used"
+)
+
+# Of a message that sends one; no system has more.
+_LAST_SIGNAL = 64
 
 
 class Popen(Generic[AnyStr]):
@@ -145,6 +154,10 @@ class Popen(Generic[AnyStr]):
     _interrupt_grace: float = _INTERRUPT_GRACE
     _forward_interrupt: bool = False
     _lost: bool = False  # the exit status never came
+
+    @classmethod
+    def __class_getitem__(cls, parameters: Any) -> GenericAlias:
+        return GenericAlias(cls, parameters)  # as subprocess's, and not one of typing's
 
     @overload
     def __init__(
@@ -347,7 +360,7 @@ class Popen(Generic[AnyStr]):
         Raises:
             TimeoutExpired: It had not ended in time.
             ExitMissing: The connection ended before the exit status came; so does every later
-                call, and ``returncode`` stays ``None``.
+                call, and ``returncode`` stays ``None``. It is a ``SubprocessError``, too.
             OutputUnread: A remote command's piped output is full and nobody has ever read it, and
                 its server, one without ``ended``, could never tell of its end.
             OSError: Its output could not be written to where it was to go, or its input not be
@@ -376,10 +389,10 @@ class Popen(Generic[AnyStr]):
             self.process.wait(0)
         except ExitError as error:
             code = error.exit_code if error.signal is None else -error.signal
-        except ExitMissing:
+        except ExitMissing as error:
             self._lost = True
             self._release_input()
-            raise
+            raise CommandLost(*error.args) from None
         for copier in self._outputs:
             if not copier.delivered(remaining(deadline)):
                 return False
@@ -408,7 +421,9 @@ class Popen(Generic[AnyStr]):
         Raises:
             TimeoutExpired: It had not ended in time; with ``output`` and ``stderr`` as far as
                 they had come, in bytes.
-            ExitMissing, OSError: As :meth:`wait`.
+            ExitMissing: As :meth:`wait`; with ``stdout`` and ``stderr`` as far as they had come, in
+                bytes.
+            OSError: As :meth:`wait`.
             ValueError: ``input`` after communication has begun.
         """
         if self._communication is not None and input:
@@ -419,15 +434,30 @@ class Popen(Generic[AnyStr]):
                 self.process, self.stdin, self.stdout, self.stderr, input
             )
         try:
-            in_time = self._communication.run(deadline) and self._wait(remaining(deadline))
+            in_time = self._communication.run(deadline)
         except KeyboardInterrupt:
             self._interrupted(deadline)
             raise
+        if in_time:
+            in_time = self._wait_for_communication(self._communication, deadline)
         if not in_time:
             assert timeout is not None
             raise TimeoutExpired(self.args, timeout, *self._communication.so_far())
         _raise_error(*self._communication.jobs, self._input, *self._outputs)
         return self._communication.result()
+
+    def _wait_for_communication(self, done: Communication, deadline: float | None) -> bool:
+        """Call :meth:`wait`, which subclasses override; False if it was not in time."""
+        try:
+            self.wait(remaining(deadline))
+        except TimeoutExpired:
+            if deadline is None or time.monotonic() < deadline:
+                raise  # that of a signal's handler
+            return False
+        except CommandLost as lost:
+            lost.stdout, lost.stderr = done.so_far()
+            raise
+        return True
 
     def _interrupted(self, deadline: float | None) -> None:
         """Ctrl-C: let the command end by itself for a moment, once."""
@@ -447,20 +477,27 @@ class Popen(Generic[AnyStr]):
 
         Raises:
             TypeError: It is no whole number.
-            ValueError: No such signal.
-            io.UnsupportedOperation: The server cannot send signals (the reference cannot).
+            OSError: No such signal.
+            io.UnsupportedOperation: The server cannot send signals (the reference cannot). It is
+                hung up on for SIGKILL.
         """
-        if self.returncode is None and not self._lost and sig != 0:
-            self.process.send_signal(operator.index(sig))
+        if self.returncode is not None or self._lost or sig == 0:
+            return
+        number = operator.index(sig)
+        if not 0 < number <= _LAST_SIGNAL:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if number == SIGKILL:
+            self.process.kill()
+        else:
+            self.process.send_signal(number)
 
     def terminate(self) -> None:
         """Send SIGTERM; see :meth:`send_signal`."""
         self.send_signal(signals.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL; a server that cannot send signals is hung up on."""
-        if self.returncode is None:
-            self.process.kill()
+        """Send SIGKILL; see :meth:`send_signal`."""
+        self.send_signal(SIGKILL)
 
     def _abandon(self) -> None:
         """End the command whatever it does, within a few seconds."""

@@ -140,6 +140,8 @@ class Endpoints:
 
 
 def command_line(args: CommandLine, shell: bool, executable: StrOrBytesPath | None) -> list[str]:
+    if isinstance(args, os.PathLike) and shell:
+        raise TypeError("path-like args is not allowed when shell is true")
     if isinstance(args, (str, bytes, os.PathLike)):
         line = [os.fsdecode(args)]
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from subprocess import PIPE, CalledProcessError, SubprocessError, TimeoutExpired
 from typing import Any
@@ -109,3 +110,21 @@ def exceptions_a_file_without_a_descriptor(face: Face, tmp: Path) -> Any:
 @case
 def exceptions_a_descriptor_that_is_not_open(face: Face, tmp: Path) -> Any:
     return raised(face.Popen, ["true"], stdin=9999)
+
+
+@case
+def exceptions_path_for_a_shell(face: Face, tmp: Path) -> Any:
+    return [
+        raised(face.run, Path("true"), shell=True),
+        raised(face.run, Path("true"), shell=True, executable="/bin/sh"),
+        face.run(b"exit 3", shell=True),
+    ]
+
+
+@case
+def exceptions_lines_of_bytes(face: Face, tmp: Path) -> Any:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with face.Popen(["true"], bufsize=1, stdout=PIPE):
+            pass
+    return [(w.category, str(w.message)) for w in caught]

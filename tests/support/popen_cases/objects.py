@@ -245,3 +245,43 @@ def kill(face: Face, tmp: Path) -> Any:
         process.terminate()
         process.kill()
         return process.wait()
+
+
+@case
+def subclasses_are_asked(face: Face, tmp: Path) -> Any:
+    asked: set[Any] = set()
+
+    class Asked(face.Popen.func):  # type: ignore[misc, name-defined]
+        def wait(self, timeout: float | None = None) -> Any:
+            asked.add("wait")
+            return super().wait(timeout)
+
+        def send_signal(self, sig: int) -> None:
+            asked.add(int(sig))
+            super().send_signal(sig)
+
+    seen = []
+    for options in ({}, {"stdout": PIPE}, piped()):
+        with Asked(["cat"], **{"stdin": PIPE, **options}, **face.options) as process:
+            asked.clear()
+            process.communicate(timeout=30)
+            seen.append(sorted(asked))
+    for end in ("kill", "terminate"):
+        with Asked(["cat"], stdin=PIPE, **face.options) as process:
+            asked.clear()
+            getattr(process, end)()
+            seen.append(sorted(asked))
+            seen.append([process.wait()])
+    return seen
+
+
+@case
+def send_signal_that_is_none(face: Face, tmp: Path) -> Any:
+    with face.Popen(["cat"], stdin=PIPE) as process:
+        return [raised(process.send_signal, number) for number in (65, 999, -1)]
+
+
+@case
+def classes_have_parameters(face: Face, tmp: Path) -> Any:
+    alias = face.Popen.func[bytes]
+    return type(alias), alias.__args__, alias.__origin__ is face.Popen.func
