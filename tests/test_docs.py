@@ -18,6 +18,7 @@ from sshd import sshd
 
 from wsep_sync import Command, Server, connect, run
 from wsep_sync.cli.arguments import parser
+from wsep_sync.protocol.command import ADDITIONS
 from wsep_sync.protocol.messages import FEATURE_SIGNAL, FEATURES, MAX_MESSAGE
 
 # No Python decides what is written there.
@@ -203,7 +204,7 @@ def test_the_limits() -> None:
 
 def test_the_additions() -> None:
     text = (ROOT / "docs" / "protocol.md").read_text()
-    for feature in (FEATURE_SIGNAL, *FEATURES):
+    for feature in (FEATURE_SIGNAL, *FEATURES, *ADDITIONS.values()):
         assert f"\n- `{feature}`: " in text
         assert f'"{feature}"' in text
 

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from types import TracebackType
 
-from .errors import ExitError, ExitMissing, OutputUnread, WsepError, suppress_system
+from .errors import ExitError, ExitMissing, OutputUnread, StartError, WsepError, suppress_system
 from .protocol.command import Command
 from .protocol.messages import FEATURE_SIGNAL
 
@@ -238,11 +238,26 @@ def is_running(process: Process) -> bool:
     return False
 
 
+def check_additions(command: Command, features: frozenset[str]) -> None:
+    """Raise ``StartError`` if the command asks for an addition that is not among the features."""
+    missing = command.additions - features
+    if missing:
+        raise StartError(f"{' and '.join(sorted(missing))} cannot be done there")
+
+
 class Execer(ABC):
     """Something that can start commands: here, or at the other end of a connection.
 
     Safe to use from several threads. A context manager that closes it at the end of the block.
+
+    Attributes:
+        features: The additions that a command may ask for here, as of :attr:`.Command.additions`.
+            An execer that wraps another has those of it that it knows how to treat.
     """
+
+    @property
+    def features(self) -> frozenset[str]:
+        return frozenset()
 
     @abstractmethod
     def start(self, command: Command) -> Process:

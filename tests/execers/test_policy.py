@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import NOBODY, SECONDS, RawClient, Task, listening, sh, start_message
@@ -24,11 +25,14 @@ from wsep_sync import (
     Command,
     Execer,
     LocalExecer,
+    Process,
     RestrictedExecer,
     StartError,
     UserExecer,
     connect,
 )
+from wsep_sync.execers.policy import Rule
+from wsep_sync.protocol.messages import Start
 
 
 @contextlib.contextmanager
@@ -216,6 +220,46 @@ def test_all_who_wait_for_a_session_are_told_no_more(caplog: pytest.LogCaptureFi
                 task.result()
             assert "secret" not in str(caught.value)
     caplog.clear()  # the traceback holds the connection
+
+
+ADDED = [{"umask": 0}, {"clean_env": True}]
+
+
+@pytest.mark.parametrize("added", ADDED, ids=repr)
+@pytest.mark.parametrize("allow", [["env"], lambda command: replace(command, env=())])
+def test_what_a_rule_may_not_know_of_is_not_to_be_had(
+    added: dict[str, Any], allow: Collection[str] | Rule
+) -> None:
+    command = Command("env", **added)
+    execer = RestrictedExecer(LocalExecer(), allow)
+    with pytest.raises(StartError, match="cannot be done"):
+        execer.start(command)
+    # Nor by a client that does not care for what the server has named.
+    with listening(execer) as listener, RawClient(listener.url) as client:
+        named = client.ws.getheaders()["wsep-features"].split()
+        assert "merge" in named
+        assert not command.additions & {*named}
+        client.send(Start(command, command.additions).encode())
+        client.receive_all()
+        assert (client.code, "cannot be done" in client.reason) == (1011, True)
+
+
+def test_an_execer_that_names_nothing_is_not_asked() -> None:
+    class Wrapper(Execer):
+        def start(self, command: Command) -> Process:
+            raise AssertionError("asked")
+
+    command = Command("env", clean_env=True)
+    with listening(Wrapper()) as listener, RawClient(listener.url) as client:
+        client.send(Start(command, command.additions).encode())
+        client.receive_all()
+        assert (client.code, "cannot be done" in client.reason) == (1011, True)
+    with (
+        listening(Wrapper()) as listener,
+        connect(listener.url) as execer,
+        pytest.raises(StartError, match="cannot be done"),
+    ):
+        execer.start(command)
 
 
 class Closable(LocalExecer):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from faces import Face, face
 from fixtures import url
+from helpers import listening
 
-__all__ = ["local", "remote", "tested", "url"]
+from wsep_sync import LocalExecer
+
+__all__ = ["local", "plain", "remote", "tested", "url"]
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -17,6 +22,18 @@ def tested(request: pytest.FixtureRequest, url: str) -> Face:
 @pytest.fixture
 def remote(url: str) -> Face:
     return face(url)
+
+
+@pytest.fixture(scope="module")
+def plain_url() -> Iterator[str]:
+    """A server that names no additions to a start, as the reference: it takes a shell for them."""
+    with listening(lambda: LocalExecer()) as listener:
+        yield listener.url
+
+
+@pytest.fixture
+def plain(plain_url: str) -> Face:
+    return face(plain_url)
 
 
 @pytest.fixture

@@ -21,6 +21,11 @@ def test_it_does_what_subprocess_does(name: str, tested: Face, tmp_path: Path) -
     assert outcome(CASES[name], tested, tmp_path) == outcome(CASES[name], SUBPROCESS, tmp_path)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_so_it_does_at_a_server_without_additions(name: str, plain: Face, tmp_path: Path) -> None:
+    assert outcome(CASES[name], plain, tmp_path) == outcome(CASES[name], SUBPROCESS, tmp_path)
+
+
 def test_there_are_enough_cases() -> None:
     assert len(CASES) >= 120
 

@@ -163,13 +163,24 @@ def test_what_is_one_open_file(tmp_path: Path) -> None:
 def test_one_output_for_both_at_a_server_without_a_shell(tmp_path: Path) -> None:
     # Nobody has asked for a shell there: then there is an order no more.
     execer = RestrictedExecer(LocalExecer(), ["echo"])
-    with listening(execer) as listener, (tmp_path / "out").open("w") as out:
+    with listening(lambda: execer) as listener, (tmp_path / "out").open("w") as out:
         run(["echo", "b"], stdout=out, stderr=out, check=True, url=listener.url)
         with pytest.raises(PermissionError):
             run(["true"], stdout=out, stderr=out, url=listener.url)
         with pytest.raises(PermissionError):
             run(["echo"], stdout=out, stderr=STDOUT, url=listener.url)
     assert (tmp_path / "out").read_text() == "b\n"
+
+
+def test_one_output_for_both_at_a_server_that_merges(tmp_path: Path) -> None:
+    execer = RestrictedExecer(LocalExecer(), ["ls"])
+    missing = ["ls", "/", str(tmp_path / "missing")]
+    with listening(execer) as listener, (tmp_path / "out").open("w") as out:
+        done = run(missing, stdout=PIPE, stderr=STDOUT, url=listener.url)
+        assert b"missing" in done.stdout
+        assert b"etc" in done.stdout
+        run(missing, stdout=out, stderr=out, url=listener.url)
+    assert (tmp_path / "out").read_bytes() == done.stdout
 
 
 # The environment
@@ -183,16 +194,24 @@ def test_env_adds(tested: Face) -> None:
 def test_env_may_have_names_that_no_shell_knows(tested: Face, tmp_path: Path) -> None:
     done = tested.run(["printenv", "a.b-c"], env={"a.b-c": "x"}, stdout=PIPE)
     assert done.stdout == b"x\n"
-    # Nobody has asked for a shell, only for an order.
     with (tmp_path / "out").open("w") as out:
         tested.run(["printenv", "a.b-c"], env={"a.b-c": "x"}, stdout=out, stderr=out)
     assert (tmp_path / "out").read_text() == "x\n"
-    merged = {"stdout": PIPE, "stderr": STDOUT}
-    for options in ({"umask": 0o22}, {"clean_env": True}, merged):
-        if options is merged and "url" not in tested.options:
-            continue  # natively
+    for options in ({"umask": 0o22}, {"clean_env": True}, {"stderr": STDOUT}):
+        done = tested.run(
+            ["/usr/bin/printenv", "a.b-c"], env={"a.b-c": "x"}, stdout=PIPE, **options
+        )
+        assert done.stdout == b"x\n"
+
+
+def test_a_shell_does_not_pass_on_names_that_it_does_not_know(plain: Face, tmp_path: Path) -> None:
+    # Nobody has asked for a shell, only for an order.
+    with (tmp_path / "out").open("w") as out:
+        plain.run(["printenv", "a.b-c"], env={"a.b-c": "x"}, stdout=out, stderr=out)
+    assert (tmp_path / "out").read_text() == "x\n"
+    for options in ({"umask": 0o22}, {"clean_env": True}, {"stdout": PIPE, "stderr": STDOUT}):
         with pytest.raises(ValueError, match="env"):
-            tested.run(["true"], env={"a.b-c": "x"}, **options)
+            plain.run(["true"], env={"a.b-c": "x"}, **options)
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix", "bash"])
@@ -213,21 +232,42 @@ def test_a_clean_environment_hides_its_values(shell: str, tmp_path: Path) -> Non
     assert done.stderr == b"found\n"
 
 
-def test_a_clean_environment_cannot_run_what_looks_like_a_variable(tested: Face) -> None:
-    with pytest.raises(ValueError, match="clean_env"):
+def test_a_clean_environment_and_what_looks_like_a_variable(tested: Face, plain: Face) -> None:
+    with pytest.raises(FileNotFoundError):
         tested.run(["a=b"], clean_env=True)
+    with pytest.raises(ValueError, match="clean_env"):
+        plain.run(["a=b"], clean_env=True)
 
 
-def test_both_in_one_of_a_missing_interpreter(local: Face, remote: Face, tmp_path: Path) -> None:
+def test_a_clean_environment_is_what_is_given(tested: Face) -> None:
+    env = {"A": "a", "PATH": "/usr/bin:/bin"}
+    done = tested.run(["env"], env=env, clean_env=True, stdout=PIPE)
+    assert sorted(done.stdout.split()) == [b"A=a", b"PATH=/usr/bin:/bin"]
+    assert tested.run(["env"], clean_env=True, stdout=PIPE).stdout == b""
+    done = tested.run(["env"], env=env, clean_env=True, tty=True, stdout=PIPE)
+    assert sorted(done.stdout.split()) == [b"A=a", b"PATH=/usr/bin:/bin"]
+
+
+def test_both_in_one_of_a_missing_interpreter(tested: Face, plain: Face, tmp_path: Path) -> None:
     (tmp_path / "script").write_text("#!/no/such/interpreter\n")
     (tmp_path / "script").chmod(0o700)
+    for face in (tested, plain):
+        with pytest.raises(FileNotFoundError):
+            face.run([tmp_path / "script"], stdout=PIPE)
     with pytest.raises(FileNotFoundError):
-        remote.run([tmp_path / "script"], stdout=PIPE)
-    with pytest.raises(FileNotFoundError):
-        local.run([tmp_path / "script"], stdout=PIPE, stderr=STDOUT)
-    done = remote.run([tmp_path / "script"], stdout=PIPE, stderr=STDOUT)
+        tested.run([tmp_path / "script"], stdout=PIPE, stderr=STDOUT)
+    done = plain.run([tmp_path / "script"], stdout=PIPE, stderr=STDOUT)
     assert done.returncode == 127
     assert b"not found" in done.stdout
+
+
+def test_a_mask_and_a_user(tested: Face, tmp_path: Path) -> None:
+    # A Python becomes the user's command, which has the mask all the same.
+    assert os.geteuid() == 0, "these tests start commands as other users"
+    script = "umask; id -u; echo error >&2"
+    options = {"umask": 0o1027, "user": 65534, "stdout": PIPE, "stderr": STDOUT}
+    done = tested.run(script, shell=True, **options)
+    assert done.stdout.split() == [b"0027", b"65534", b"error"]
 
 
 # Terminals

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from message_values import Decoder, names, start
 
 from wsep_sync import Command, ProtocolError
+from wsep_sync.protocol.command import ADDITIONS
 from wsep_sync.protocol.messages import (
     MAX_BODY,
     MAX_MESSAGE,
@@ -100,6 +101,25 @@ def test_a_start_has_every_field() -> None:
             "working_dir": "/tmp",
         },
     }
+
+
+ADDED = {"merge": True, "umask": 0o27, "clean_env": True}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_an_addition_is_said_to_who_names_it(name: str) -> None:
+    command = Command("ls", **{name: ADDED[name]})
+    assert command.additions == {ADDITIONS[name]}
+    assert as_json(Start(command).encode()) == as_json(Start(Command("ls")).encode())
+    encoded = Start(command, command.additions).encode()
+    assert as_json(encoded)["command"][name] == ADDED[name]
+    assert decode_client_message(encoded) == Start(command)
+    with pytest.raises(ProtocolError, match=name):
+        decode_client_message(start(**{name: {}}))
+
+
+def test_every_addition_is_among_these() -> None:
+    assert ADDED.keys() == ADDITIONS.keys()
 
 
 @pytest.mark.parametrize(

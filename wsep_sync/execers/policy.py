@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..errors import StartError, not_allowed
 from ..lazy import importing
 from ..log import log_bug
-from ..process import Execer, Process
+from ..process import Execer, Process, check_additions
 from ..protocol.command import Command, check_command
 from .local.commands import LoginCommand
 
@@ -41,6 +41,9 @@ class RestrictedExecer(Execer):
     started by the execers it serves with; so give clients of other restrictions, and of other
     users, a ``Server`` of their own.
 
+    Of the additions that a client may ask for there is ``merge`` alone: the others would let it
+    have what a function may not know of. A client that needs them is told that they cannot be had.
+
     Args:
         execer: Runs it. To be restricted as well, a :class:`UserExecer` belongs in here.
         allow: The names of the programs, each exactly as clients have to give it: ``"make"``
@@ -60,6 +63,11 @@ class RestrictedExecer(Execer):
         self._execer = execer
         self._rule = allow if callable(allow) else _by_name(allow)
 
+    @property
+    def features(self) -> frozenset[str]:
+        # The others would let a client have what no rule that was made before them looks at.
+        return self._execer.features & {"merge"}
+
     def start(self, command: Command) -> Process:
         """Start the command if it is allowed.
 
@@ -69,6 +77,7 @@ class RestrictedExecer(Execer):
                 is started.
         """
         check_command(command)
+        check_additions(command, self.features)
         try:
             allowed = self._rule(command)
             if allowed is not None and not isinstance(allowed, Command):
@@ -135,6 +144,10 @@ class UserExecer(Execer):
         if self._changes and os.geteuid() != 0:
             raise PermissionError(f"only root can run commands as {self._user.pw_name}")
 
+    @property
+    def features(self) -> frozenset[str]:
+        return self._execer.features
+
     def start(self, command: Command) -> Process:
         check_command(command)
         user = self._user
@@ -145,7 +158,9 @@ class UserExecer(Execer):
             f"SHELL={user.pw_shell or '/bin/sh'}",
         )
         given = {field.name: getattr(command, field.name) for field in fields(Command)}
-        given.update(uid=0, gid=0, env=(*login, *command.env), home=user.pw_dir or "/")
+        given.update(uid=0, gid=0, home=user.pw_dir or "/")
+        if not command.clean_env:
+            given.update(env=(*login, *command.env))
         if self._changes:
             # Looked up each time, as logins do it: a user may be added to a group meanwhile.
             groups = os.getgrouplist(user.pw_name, user.pw_gid)

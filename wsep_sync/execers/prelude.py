@@ -1,9 +1,10 @@
 """What a shell does at the other end before it becomes the command.
 
-A few things that a caller of ``subprocess`` or ``pexpect`` may ask for have no place in a start
-message: both outputs in one, a umask, an environment with nothing else in it, no echo, no SIGHUP.
-They have to happen where the command runs, so a POSIX shell does them there and then executes the
-command in its own place: same process id, same group, same signals.
+A few things that a caller of ``subprocess`` or ``pexpect`` may ask for have no place in the
+reference's start message: both outputs in one, a umask, an environment with nothing else in it, no
+echo, no SIGHUP. They have to happen where the command runs. Where no server does them, a POSIX
+shell does them there and then executes the command in its own place: same process id, same group,
+same signals.
 
 Once the shell has the command's place, a missing command would be its exit status 127, which a
 command may have for reasons of its own. So the shell looks for the command first and says what it

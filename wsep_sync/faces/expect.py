@@ -207,7 +207,9 @@ class spawn(Typing, Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no
         self._hold = Hold()
         try:
             # From then on, without echo, nothing is echoed, however soon it is sent.
-            self.process = prelude.start(started, self._place.start)
+            self.process = self._place.start(
+                lambda execer: prelude.start(started, execer.start), started.id
+            )
         except BaseException:
             self._hold.release()
             raise

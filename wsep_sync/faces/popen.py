@@ -80,11 +80,12 @@ class Popen(Generic[AnyStr]):
       stdin that is inherited or a file is read ahead; what the command left of it is gone from a
       pipe. An inherited output that was lost (a full disk), or a stdin that cannot be read (a
       bad one, which ends the command with SIGTERM), raises ``OSError`` in :meth:`wait`.
-    - ``umask`` and ``clean_env``, and for a remote command ``stderr=STDOUT`` or the same file for
-      both outputs, let a POSIX shell start the command in its own place; ``clean_env`` also takes
-      awk(1) and env(1). A program whose ``#!`` interpreter is missing is then the shell's status
-      127 rather than ``FileNotFoundError``; and the variables ``IFS``, ``OPTIND``, ``PPID`` and
-      ``PWD``, if they are given, are what the shell sets them to.
+    - ``umask``, ``clean_env``, and ``stderr=STDOUT`` or the same file for both outputs, let a POSIX
+      shell start a remote command in its own place, where its server does not name these features
+      (the reference does not, nor does SSH); ``clean_env`` also takes awk(1) and env(1). A program
+      whose ``#!`` interpreter is missing is then the shell's status 127 rather than
+      ``FileNotFoundError``; variables whose names are no identifiers are refused; and ``IFS``,
+      ``OPTIND``, ``PPID`` and ``PWD``, if they are given, are what the shell sets them to.
     - A remote command whose piped output is closed, with all copies of its descriptor, has it
       closed, too, a moment later. Where there is no ``close_output``, it gets SIGPIPE when it
       writes on, if signals can be sent; else what it writes is dropped.

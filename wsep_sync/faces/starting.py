@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING
 
 from ..errors import StartError, is_not_allowed, start_error
 from ..execers.dial import dial
-from ..execers.local.commands import MergedCommand
 from ..execers.local.execer import LocalExecer
 from ..execers.prelude import Prelude
 from ..lazy import importing
@@ -61,13 +62,19 @@ class Place:
         self._url = url
         self.local = url is None and (execer is None or isinstance(execer, LocalExecer))
 
-    def start(self, command: Command) -> Process:
+    def start(self, start: Callable[[Execer], Process], id: str = "") -> Process:
+        """Let a function start a command there.
+
+        Args:
+            start: Does so, with the execer that it is given.
+            id: The command's.
+        """
         if self._execer is not None:
-            return self._execer.start(command)
+            return start(self._execer)
         if self._url is not None:
-            with dial(self._url, session_id=command.id) as server:
-                return server.start(command)
-        return LocalExecer().start(command)
+            with dial(self._url, session_id=id) as server:
+                return start(server)
+        return start(LocalExecer())
 
 
 class Endpoints:
@@ -200,11 +207,8 @@ def start(
     directory = "" if around.cwd is None else os.fsdecode(around.cwd)
     if around.cwd is not None and not directory:  # which to a Command is that of the server
         raise start_error(errno.ENOENT, directory)
-    umask, clean_env = around.umask, around.clean_env
     rows, cols = (0, 0) if size is None else size
-    # Natively, unless a shell has to be there anyway.
-    native = place.local and endpoints.merged and umask < 0 and not clean_env
-    command = (MergedCommand if native else Command)(
+    command = Command(
         line[0],
         tuple(line[1:]),
         id=id,
@@ -217,21 +221,32 @@ def start(
         env=_environment(around.env),
         working_dir=directory,
         discard=endpoints.discarded(),
+        merge=endpoints.merged,
+        umask=around.umask & 0o777 if around.umask >= 0 else -1,
+        clean_env=around.clean_env,
     )
-    prelude = Prelude(endpoints.merged and not native, umask, clean_env)
+    return place.start(functools.partial(_start_at, command, endpoints), id)
+
+
+def _start_at(command: Command, endpoints: Endpoints, execer: Execer) -> Process:
+    """Start a command at an execer; where that cannot do all of it, with the help of a shell."""
+    if command.additions <= execer.features:
+        return execer.start(command)
+    prelude = Prelude(command.merge, command.umask, command.clean_env)
+    command = replace(command, merge=False, umask=-1, clean_env=False)
     # Nobody has asked for a shell that merges what goes to one file.
-    apart = Prelude(False, umask, clean_env) if endpoints.shared and prelude.merge else prelude
-    if apart is not prelude and not prelude.can_wrap(command):
+    apart = replace(prelude, merge=False) if endpoints.shared else prelude
+    if not prelude.can_wrap(command):
         prelude = apart
     try:
-        process = prelude.start(command, place.start)
+        process = prelude.start(command, execer.start)
     except StartError as error:
         # A server that lets no shell through.
-        if apart is prelude or not is_not_allowed(error):
+        if apart == prelude or not is_not_allowed(error):
             raise
         prelude = apart
-        process = prelude.start(command, place.start)
-    endpoints.merged = native or prelude.merge
+        process = prelude.start(command, execer.start)
+    endpoints.merged = prelude.merge
     return process
 
 

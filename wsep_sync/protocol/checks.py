@@ -10,6 +10,7 @@ __all__ = [
     "MAX_POSITION",
     "MAX_WINDOW",
     "OUTPUTS",
+    "check_groups",
     "check_number",
     "check_output",
     "check_string",
@@ -58,6 +59,18 @@ def check_string(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a string, not {kind_of(value)}")
     if "\0" in value:
         raise ValueError(f"{name} has a NUL byte in it")
+
+
+def check_groups(name: str, values: Iterable[int | str]) -> tuple[int | str, ...]:
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of names and numbers, not {kind_of(values)}")
+    groups = tuple(values)
+    for group in groups:
+        if isinstance(group, str):
+            check_string(name, group)
+        else:
+            check_number(name, group, 0xFFFF_FFFF)
+    return groups
 
 
 def check_number(name: str, value: object, largest: int) -> None:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 
-from .checks import check_number, check_output, check_string, check_strings, kind_of
+from .checks import (
+    check_number,
+    check_output,
+    check_string,
+    check_strings,
+    kind_of,
+)
 
 __all__ = [
+    "ADDITIONS",
     "Command",
     "check_command",
     "nameless",
@@ -20,6 +27,15 @@ _DEFAULT_ROWS = 80
 
 
 _DEFAULT_COLS = 24
+
+
+#: The fields that the reference does not have, and that must not be left out where they are asked
+#: for: each with the feature that an execer, and a server, has to name for it.
+ADDITIONS = {
+    "merge": "merge",
+    "umask": "umask",
+    "clean_env": "clean_env",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,11 @@ class Command:
         working_dir: Directory to run in; "" keeps the server's.
         discard: Which of ``stdout`` and ``stderr`` nobody wants: without a terminal, the command
             has the null device for it.
+        merge: Without a terminal: its error output goes where its output goes, in one pipe. The
+            process's ``stderr`` is at its end. This and all that follows is for an execer that
+            names it among its :attr:`~wsep_sync.process.Execer.features`.
+        umask: Its file mode creation mask, 0 to 0o777; -1 keeps the server's.
+        clean_env: Its environment is ``env`` and nothing else.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -68,6 +89,9 @@ class Command:
     env: tuple[str, ...] = ()
     working_dir: str = ""
     discard: tuple[str, ...] = ()
+    merge: bool = False
+    umask: int = -1
+    clean_env: bool = False
 
     def __post_init__(self) -> None:
         # A frozen dataclass is filled through object.__setattr__; this makes the lists that
@@ -77,15 +101,26 @@ class Command:
         object.__setattr__(self, "discard", check_strings("discard", self.discard))
         for name in ("command", "id", "working_dir"):
             check_string(name, getattr(self, name))
-        for name in ("tty", "stdin"):
+        for name in ("tty", "stdin", "merge", "clean_env"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be true or false, not {kind_of(getattr(self, name))}")
         for name in ("rows", "cols"):
             check_number(name, getattr(self, name), 0xFFFF)
+        if self.umask != -1:
+            check_number("umask", self.umask, 0o777)
         for name in ("uid", "gid"):
             check_number(name, getattr(self, name), 0xFFFF_FFFF)
         for name in self.discard:
             check_output("discard", name)
+
+    @property
+    def additions(self) -> frozenset[str]:
+        """The features that an execer needs for it."""
+        return frozenset(
+            feature
+            for name, feature in ADDITIONS.items()
+            if getattr(self, name) != getattr(Command, name)
+        )
 
     @property
     def terminal_size(self) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from .checks import (
     check_window,
     number_of,
 )
-from .command import Command
+from .command import ADDITIONS, Command
 from .words import signal_from_message
 
 __all__ = [
@@ -147,6 +147,9 @@ class Start:
         }
         if c.discard and FEATURE_DISCARD in self.features:
             command["discard"] = c.discard
+        for name, feature in ADDITIONS.items():
+            if feature in self.features and getattr(c, name) != getattr(Command, name):
+                command[name] = getattr(c, name)
         header: dict[str, Any] = {"type": "start", "id": c.id, "command": command}
         if self.window is not None:
             header["window"] = self.window
@@ -540,6 +543,7 @@ def _command(header: Mapping[str, Any]) -> Command:
         "env",
         "working_dir",
         "discard",
+        *ADDITIONS,
     )
     # In Go, null leaves a field at its zero.
     known = {name: fields[name] for name in names if fields.get(name) is not None}

@@ -21,7 +21,7 @@ from ..jobs.options import Options, SessionInfo, State
 from ..jobs.session import Session, nothing_to_watch
 from ..lazy import importing
 from ..log import log_bug
-from ..process import Execer, Process
+from ..process import Execer, Process, check_additions
 from ..protocol.command import Command
 from ..protocol.messages import (
     Attach,
@@ -300,6 +300,7 @@ class Server:
                     process, command = self._attach_only(message, options)
                 else:
                     command = message.command
+                    check_additions(command, execer.features)
                     process = start_uncounted(command)
             except Exception as error:
                 self._count_failure(error)

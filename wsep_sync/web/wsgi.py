@@ -62,6 +62,9 @@ def application(
     """
     access = access or Access()
     warnings = Warnings()
+    # What one of a function's can do is known too late.
+    can = execer.features if isinstance(execer, Execer) else ()
+    features = (*FEATURES, *sorted(can))
 
     def wsep(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -98,7 +101,7 @@ def application(
         if server.closed:
             raise Refusal("503 Service Unavailable", "the server is ending\n")
         try:
-            transport = accept_websocket(environ, FEATURES)
+            transport = accept_websocket(environ, features)
         except ProtocolError as error:
             raise Refusal("400 Bad Request", f"{error}\n") from error
         server.serve_and_close(transport, execer, options)

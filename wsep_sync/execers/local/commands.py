@@ -1,4 +1,4 @@
-"""Commands with what no server can be told: :class:`LoginCommand`, :class:`MergedCommand`."""
+"""Commands with what no server can be told: :class:`LoginCommand`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from ...protocol.command import Command
 
 __all__ = [
     "LoginCommand",
-    "MergedCommand",
 ]
 
 
@@ -24,11 +23,3 @@ class LoginCommand(Command):
 
     groups: tuple[int, ...] = ()
     home: str = ""
-
-
-@dataclass(frozen=True)
-class MergedCommand(Command):
-    """A command whose error output goes where its output goes, in one pipe.
-
-    No server can be told; see :class:`.Prelude`. Its process's ``stderr`` is at its end.
-    """

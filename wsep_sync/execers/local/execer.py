@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from ...errors import StartError, start_error
 from ...process import Execer, Process
-from ...protocol.command import Command, check_command, variables
+from ...protocol.command import ADDITIONS, Command, check_command, variables
 from .process import LocalProcess
 from .spawn import is_launched
 
@@ -73,6 +73,10 @@ class LocalExecer(Execer):
         self._priority = child_process_priority
         self._pass_env = None if pass_env is None else tuple(pass_env)
 
+    @property
+    def features(self) -> frozenset[str]:
+        return frozenset(ADDITIONS.values())
+
     def start(self, command: Command) -> Process:
         check_command(command)
         if sys.platform == "win32":
@@ -107,6 +111,8 @@ class LocalExecer(Execer):
 
     def _environment(self, command: Command) -> dict[str, str] | None:
         """Return the command's environment; ``None`` is ours as it is, which costs nothing."""
+        if command.clean_env:
+            return variables(command.env)
         plain = self._pass_env is None and not command.env and not command.tty
         if plain and not is_launched(command) and _TOKEN not in os.environ:
             return None

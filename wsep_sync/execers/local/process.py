@@ -19,7 +19,6 @@ from ...streams.wakeup import READ, Wakeup, wait_for
 
 if sys.platform != "win32":
     from . import pty as local_pty
-from .commands import MergedCommand
 from .session import ProcessSession
 from .spawn import is_launched, launch_command, make_pipe, spawn
 
@@ -91,7 +90,7 @@ class LocalProcess(Awaited):
                 pipes.append(child_stdin.fileno())
             stdio = [child_stdin.fileno() if command.stdin else null(os.O_RDONLY)]
             for name in ("stdout", "stderr"):
-                if name == "stderr" and isinstance(command, MergedCommand):
+                if name == "stderr" and command.merge:
                     readers.append(None)
                     stdio.append(stdio[1])
                 elif name in command.discard:

@@ -47,6 +47,7 @@ def spawn(
         stderr=stdio[2],
         cwd=command.working_dir or None,
         env=environment,
+        umask=command.umask,
         start_new_session=leader,
     )
 
@@ -106,6 +107,7 @@ def launch_command(
                 stdin=stdio[0],
                 stdout=stdio[1],
                 stderr=stdio[2],
+                umask=command.umask,
                 pass_fds=(request_reader.fileno(), answer_writer.fileno()),
                 start_new_session=True,
             )

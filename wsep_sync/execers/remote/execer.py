@@ -21,9 +21,9 @@ from ...errors import (
 )
 from ...lazy import importing
 from ...log import log_event
-from ...process import Execer, Process
+from ...process import Execer, Process, check_additions
 from ...protocol.checks import MAX_WINDOW, check_token
-from ...protocol.command import Command, check_command
+from ...protocol.command import ADDITIONS, Command, check_command
 from ...protocol.dialogue import ClientDialogue, ClientState, has_credit
 from ...protocol.messages import (
     FEATURES,
@@ -194,8 +194,14 @@ class RemoteExecer(Execer):
         # Makes a connection for a command's id; and the id that the one that waits is for.
         self._dial: Callable[[str], Transport] | None = None
         self._session_id = ""
+        # Further connections are to the same server, or to one that is asked again.
+        self._features = ws.peer_features
         self._timeout = timeout
         self._output_limit = max(1, min(output_limit, MAX_WINDOW))
+
+    @property
+    def features(self) -> frozenset[str]:
+        return self._features & frozenset(ADDITIONS.values())
 
     def start(self, command: Command) -> Process:
         check_command(command)
@@ -222,7 +228,8 @@ class RemoteExecer(Execer):
         return self._start(lambda _features, window: Attach(id, rows, cols, window), command)
 
     def _start(self, message: _FirstMessage, command: Command) -> RemoteProcess:
-        if len(message(frozenset(FEATURES), self._output_limit).encode()) > MAX_MESSAGE:
+        all_features = frozenset((*FEATURES, *ADDITIONS.values()))
+        if len(message(all_features, self._output_limit).encode()) > MAX_MESSAGE:
             raise start_error(errno.E2BIG, command.command)
         with self._lock:
             transport, self._transport = self._transport, None
@@ -258,6 +265,7 @@ class RemoteExecer(Execer):
         window = self._output_limit if has_credit(transport.peer_features) else None
         receiver = None
         try:
+            check_additions(command, transport.peer_features)
             first = message(transport.peer_features, window).encode()
             transport.send(first, timeout=self._timeout)
             transport.set_deadline(self._timeout)

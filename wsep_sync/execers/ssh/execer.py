@@ -8,7 +8,7 @@ import urllib.parse
 from typing import Any
 
 from ...errors import StartError
-from ...process import Execer, Process
+from ...process import Execer, Process, check_additions
 from ...protocol.command import Command, check_command
 from ...streams.wakeup import check_timeout
 from . import launch as ssh_launch
@@ -119,6 +119,7 @@ class SSHExecer(Execer):
             raise StartError(
                 "over SSH a command runs as the user who has logged in: uid and gid cannot be set"
             )
+        check_additions(command, self.features)
         mark = f"wsep-{os.urandom(16).hex()}"
         request = ssh_launch.request(command, mark)
         connection, channel = self._open_channel()
