@@ -93,6 +93,12 @@ def test_all_is_what_was_promised() -> None:
     assert callable(wsep_sync.map)  # not in __all__: a star import must not hide the built-in
 
 
+def test_dir_shows_what_is_exported_and_no_more() -> None:
+    code = "import wsep_sync, wsep_sync.faces.run; print(*dir(wsep_sync))"
+    shown = {name for name in run(code).split() if not name.startswith("__")}
+    assert shown == PROMISED | {"map"}
+
+
 @pytest.mark.parametrize("name", subprocess.__all__)
 def test_every_name_of_subprocess_is_there(name: str) -> None:
     assert name in wsep_sync.__all__

@@ -14,6 +14,7 @@ import wsep_sync
 from wsep_sync import (
     PIPE,
     STDOUT,
+    Command,
     Execer,
     Outcome,
     Popen,
@@ -59,6 +60,15 @@ def popen(flag: bool, encoding: str | None, execer: Execer) -> None:
     Popen(["a"], "1")  # type: ignore[call-overload]
     Popen(["a"], input=b"")  # type: ignore[call-overload]
     Popen(["a"], umask="022")  # type: ignore[call-overload]
+
+
+def commands() -> None:
+    assert_type(Command("ls", ["-la"]).args, tuple[str, ...])
+    Command(Path("ls"), iter("ab"), env={"A": "a"}, working_dir=Path(), discard=["stdout"])
+    Command("ls", env=["A=a"])
+    Command(b"ls")  # type: ignore[arg-type]
+    Command("ls", [5])  # type: ignore[list-item]
+    wsep_sync.Popem  # type: ignore[attr-defined]  # noqa: B018
 
 
 def streams(text: Popen[str], binary: Popen[bytes]) -> None:

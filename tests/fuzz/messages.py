@@ -139,9 +139,14 @@ _messages = st.builds(
 
 # Right ones, and what a byte or two make of them
 
+
+def command(*args: Any, id: str, tty: bool, **fields: Any) -> Command:
+    return Command(*args, id=id if tty else "", tty=tty, **fields)
+
+
 _fields = st.text(st.characters(exclude_characters="\0"), max_size=10)
 _commands = st.builds(
-    Command,
+    command,
     _fields,
     st.lists(_fields, max_size=3),
     id=_fields,

@@ -25,7 +25,7 @@ from wsep_sync.transports.memory import memory_pair
 
 def test_a_session_needs_a_terminal() -> None:
     with pytest.raises(ValueError, match="terminal"):
-        Session(Command("true", id="x"), LocalExecer())
+        Session(Command("true"), LocalExecer())
 
 
 @pytest.mark.usefixtures("short_grace")
@@ -116,7 +116,7 @@ def test_a_start_that_fails_is_told_to_everybody_who_waits() -> None:
 def test_without_an_id_or_a_terminal_it_is_a_plain_process(sessions: Hub) -> None:
     for command in (
         Command("sh", ["-c", "echo ready; exec sleep 1000"], tty=True, rows=24, cols=80),
-        Command("sh", ["-c", "echo ready; exec sleep 1000"], id="x"),
+        Command("sh", ["-c", "echo ready; exec sleep 1000"]),
     ):
         process = sessions.start(command)
         read_past(process.stdout, b"ready")

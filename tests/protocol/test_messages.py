@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from message_values import Decoder, names, start
+from message_values import command as any_command
 
 from wsep_sync import Command, ProtocolError
 from wsep_sync.protocol.command import ADDITIONS
@@ -169,7 +171,7 @@ def test_headers_of_streams() -> None:
 # What is read
 
 commands = st.builds(
-    Command,
+    any_command,
     names,
     st.lists(names, max_size=5),
     id=names,
@@ -363,6 +365,30 @@ def test_a_command_can_be_compared_hashed_and_changed_by_replace_alone() -> None
 def test_a_command_takes_any_iterable_of_strings() -> None:
     assert Command("a", iter("bc")).args == ("b", "c")
     assert Command("a", env=(f"{name}=1" for name in "xy")).env == ("x=1", "y=1")
+
+
+def test_a_command_takes_paths_and_a_mapping_of_variables() -> None:
+    made = Command(Path("/bin/ls"), working_dir=Path("/tmp"), env={"A": "b=c", "D": ""})
+    assert made == Command("/bin/ls", working_dir="/tmp", env=["A=b=c", "D="])
+    assert replace(made, working_dir=Path("/")).working_dir == "/"
+    for name in ("", "A=B"):
+        with pytest.raises(ValueError, match=r"^env: illegal environment variable name"):
+            Command("a", env={name: "x"})
+    with pytest.raises(TypeError, match=r"^command must be a string"):
+        Command(b"ls")  # type: ignore[arg-type]
+    # No client of any language could have meant that.
+    with pytest.raises(ProtocolError, match=r"^start message: env must be a list of strings"):
+        decode_client_message(start(env={"A": "b"}))
+
+
+def test_an_id_is_for_a_terminal() -> None:
+    with pytest.raises(ValueError, match=r"^id .* needs tty=True"):
+        Command("sh", id="work")
+    # What the reference's clients send is taken as the reference takes it.
+    raw = b'{"type":"start","id":"work","command":{"command":"sh"}}'
+    assert decode_client_message(raw) == Start(Command("sh"))
+    with pytest.raises(ProtocolError, match=r"^start message: id must be a string"):
+        decode_client_message(raw.replace(b'"work"', b"7"))
 
 
 @pytest.mark.parametrize("value", ["hi", b"hi", None, 5, {"a": 1}, [b"x"]])

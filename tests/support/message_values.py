@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from wsep_sync import Command
 from wsep_sync.protocol.messages import (
     ClientMessage,
     ServerMessage,
@@ -22,6 +23,10 @@ Decoder = Callable[[bytes], "ClientMessage | ServerMessage | None"]
 
 def start(**command: Any) -> bytes:
     return json.dumps({"type": "start", "command": {"command": "x", **command}}).encode()
+
+
+def command(*args: Any, id: str, tty: bool, **fields: Any) -> Command:
+    return Command(*args, id=id if tty else "", tty=tty, **fields)
 
 
 # Everything a file name or an argument can be on POSIX, in the form that os.fsdecode gives it.

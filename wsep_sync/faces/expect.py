@@ -122,6 +122,8 @@ class spawn(Typing, Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no
         TypeError, ValueError: An argument is of no use.
     """
 
+    match: Any  # of the pattern, or EOF or TIMEOUT
+
     def __init__(
         self,
         command: str | None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
 
 from .checks import (
     check_number,
@@ -46,10 +48,10 @@ class Command:
     that is the error of an argument list that is too long, ``E2BIG``.
 
     Args:
-        command: The program: a path, or a name that is looked up in the ``PATH`` of the
-            environment it will run in.
+        command: The program: a path (a string or ``pathlib``'s), or a name that is looked up in
+            the ``PATH`` of the environment it will run in.
         args: Its arguments, without the program's own name.
-        id: On a terminal: the name under which the session can be attached again.
+        id: The name under which the session of its terminal can be attached again; for ``tty``.
         tty: Run it on a terminal of its own rather than on three pipes. Its output, errors
             included, then comes as ``stdout``.
         rows: Height of the terminal in rows, 0 to 65535.
@@ -60,8 +62,9 @@ class Command:
         uid: Numeric user to run as; 0 keeps the server's.
         gid: Numeric group to run as; 0 keeps the server's. Changing either drops the
             supplementary groups.
-        env: ``NAME=VALUE`` strings, added to the server's environment; the last of a name wins.
-            Others are passed on as they are, as in the reference.
+        env: Variables that are added to the server's environment: a mapping, or ``NAME=VALUE``
+            strings, of which the last of a name wins. Strings of another form are passed on as
+            they are, as in the reference.
         working_dir: Directory to run in; "" keeps the server's.
         discard: Which of ``stdout`` and ``stderr`` nobody wants: without a terminal, the command
             has the null device for it.
@@ -73,7 +76,8 @@ class Command:
 
     Raises:
         TypeError: A field has the wrong type.
-        ValueError: A field cannot be sent or run: a NUL byte, a number out of range.
+        ValueError: A field cannot be sent or run: a NUL byte, a number out of range, a variable
+            whose name is none, an ``id`` without a terminal.
     """
 
     command: str
@@ -93,10 +97,37 @@ class Command:
     umask: int = -1
     clean_env: bool = False
 
+    if TYPE_CHECKING:
+        # What may be given, which is more than what is kept.
+        def __init__(
+            self,
+            command: str | os.PathLike[str],
+            args: Iterable[str] = (),
+            *,
+            id: str = "",
+            tty: bool = False,
+            rows: int = 0,
+            cols: int = 0,
+            stdin: bool = False,
+            uid: int = 0,
+            gid: int = 0,
+            env: Iterable[str] | Mapping[str, str] = (),
+            working_dir: str | os.PathLike[str] = "",
+            discard: Iterable[str] = (),
+            merge: bool = False,
+            umask: int = -1,
+            clean_env: bool = False,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
-        # A frozen dataclass is filled through object.__setattr__; this makes the lists that
-        # callers (and JSON) give into tuples.
+        # A frozen dataclass is filled through object.__setattr__; this makes what callers (and
+        # JSON) give into what is kept.
+        for name in ("command", "working_dir"):
+            if isinstance(getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(getattr(self, name)))
         object.__setattr__(self, "args", check_strings("args", self.args))
+        if isinstance(self.env, Mapping):
+            object.__setattr__(self, "env", _entries(self.env))
         object.__setattr__(self, "env", check_strings("env", self.env))
         object.__setattr__(self, "discard", check_strings("discard", self.discard))
         for name in ("command", "id", "working_dir"):
@@ -112,6 +143,8 @@ class Command:
             check_number(name, getattr(self, name), 0xFFFF_FFFF)
         for name in self.discard:
             check_output("discard", name)
+        if self.id and not self.tty:
+            raise ValueError("id names the session of a terminal: it needs tty=True")
 
     @property
     def additions(self) -> frozenset[str]:
@@ -138,6 +171,15 @@ def check_command(command: object) -> None:
         raise TypeError(
             f'start() takes a Command, such as Command("ls", ["-l"]), not {kind_of(command)}'
         )
+
+
+def _entries(variables: Mapping[str, str]) -> tuple[str, ...]:
+    for name, value in variables.items():
+        check_string("env", name)
+        check_string("env", value)
+        if not name or "=" in name:
+            raise ValueError(f"env: illegal environment variable name {name!r}")
+    return tuple(f"{name}={value}" for name, value in variables.items())
 
 
 def variables(entries: Iterable[str]) -> dict[str, str]:

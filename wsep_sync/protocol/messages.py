@@ -547,6 +547,10 @@ def _command(header: Mapping[str, Any]) -> Command:
     )
     # In Go, null leaves a field at its zero.
     known = {name: fields[name] for name in names if fields.get(name) is not None}
+    if isinstance(known.get("env"), dict):
+        raise TypeError("env must be a list of strings, not an object")
     if header.get("id") is not None:
-        known["id"] = header["id"]
+        check_string("id", header["id"])
+        # Without a terminal it names nothing, as in the reference.
+        known["id"] = header["id"] if known.get("tty") else ""
     return Command(**{"command": "", **known})
