@@ -12,4 +12,4 @@ __all__ = ["engine", "helping", "sessions", "short_grace"]
 
 @pytest.fixture(params=[replay], ids=["replay"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsep_sync.jobs.client.redraw", request.param)
+    monkeypatch.setattr("wsep_sync.jobs.drawing.redraw", request.param)

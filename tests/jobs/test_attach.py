@@ -50,7 +50,7 @@ class Slow:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
     slow = Slow()
-    monkeypatch.setattr("wsep_sync.jobs.client.redraw", slow)
+    monkeypatch.setattr("wsep_sync.jobs.drawing.redraw", slow)
     yield slow
     slow.go_on.set()
 
@@ -167,7 +167,7 @@ def test_a_redraw_that_is_overtaken_twice_is_made_again_when_it_was_read(
 ) -> None:
     monkeypatch.setattr("wsep_sync.jobs.client._CLIENT_LIMIT", 50_000)
     replayed = Slow()
-    monkeypatch.setattr("wsep_sync.jobs.client.replay", replayed)
+    monkeypatch.setattr("wsep_sync.jobs.drawing.replay", replayed)
     live = Session(session("x", *RAW_CAT), LocalExecer())
     with contextlib.ExitStack() as stack:
         stack.callback(live.close)
@@ -199,7 +199,7 @@ def test_a_redraw_that_fails_costs_nobody_the_live_output(
     def broken(_: Snapshot) -> bytes:
         raise IndexError("secret")
 
-    monkeypatch.setattr("wsep_sync.jobs.client.redraw", broken)
+    monkeypatch.setattr("wsep_sync.jobs.drawing.redraw", broken)
     with hub() as sessions, caplog.at_level(logging.ERROR, "wsep_sync"):
         one = sessions.attach("x", *RAW_CAT)
         one.until(b"ready")
@@ -321,8 +321,8 @@ def test_a_redraw_that_is_replaced_is_not_read_before(monkeypatch: pytest.Monkey
         assert go_on.wait(SECONDS)
         return b"second"
 
-    monkeypatch.setattr("wsep_sync.jobs.client.redraw", first)
-    monkeypatch.setattr("wsep_sync.jobs.client.replay", again)
+    monkeypatch.setattr("wsep_sync.jobs.drawing.redraw", first)
+    monkeypatch.setattr("wsep_sync.jobs.drawing.replay", again)
     script = "stty raw -echo; read x; head -c 4000000 /dev/zero; exec sleep 1000"
     session = Session(Command("sh", ["-c", script], tty=True, id="s"), LocalExecer())
     with contextlib.closing(session), session.attach() as typist, Task(typist.stdout.read):

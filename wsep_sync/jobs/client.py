@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import threading
 import time
 from collections import deque
@@ -12,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from .. import streams
 from ..errors import SessionClosed
-from ..log import log, log_event
 from ..process import Process
 from ..protocol.messages import Resize
-from ..terminals import Recording, Snapshot, prepare, redraw, replay
-from ..threads import start_thread
+from ..terminals import Snapshot, prepare
+from . import drawing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,12 +77,11 @@ class Client(Process):
         self._wake: Callable[[], None] | None = None  # wakes the loop that polls it, if one does
         self.unfiltered = True  # it gets the output as it is, with what its terminal answers
         self.typed = 0  # when it did last, in order among all clients; 0 is never
-        self._last: Snapshot | None = None  # what there is to be redrawn when all has ended
-        # The rest are for the thread that reads, or draws for it meanwhile.
-        self._drawing = False
+        self.waits_for_redraw = False
+        self.too_early = 0  # how many of the last bytes of what it is redrawn from it may not have
+        # The rest are for the thread that reads, or for the one that draws meanwhile.
         self._redraw = memoryview(b"")  # what is yet to be read of it
         self._painted = True  # or else the program is to paint, once the redraw has been read
-        self._too_early = 0  # how many of the last bytes of the snapshot it is not to get yet
         process = session._process
         self.features = process.features if process is not None else frozenset()
 
@@ -112,12 +109,6 @@ class Client(Process):
         self.notify()
         return not self.stale
 
-    def end(self, recording: Recording | None) -> None:
-        """The command has ended; requires holding the session's lock."""
-        if self.stale and recording is not None:
-            self._last = recording.snapshot()
-        self.notify()
-
     def notify(self) -> None:
         """Wake whoever reads, waits or writes here; requires holding the session's lock."""
         self.changed.notify_all()
@@ -140,18 +131,17 @@ class Client(Process):
             buffer: Where to.
             wait: Or else return ``None`` if there is none.
         """
-        while self._drawing or not self._redraw:
-            if self._drawing:  # its redraw may be replaced by a later one
-                return None if self.attached else 0
-            if not self._painted:
-                self._painted = True
-                # Whatever the program paints from now on is on its way to here.
-                self._session._repaint()
-            taken = self._take(buffer, wait)
-            if not isinstance(taken, Snapshot):
-                return taken
-            if wait or not self._start_drawing(taken):
-                self._make_redraw(taken)
+        while self.waits_for_redraw or not self._redraw:
+            if not self.waits_for_redraw:
+                if not self._painted:
+                    self._painted = True
+                    # Whatever the program paints from now on is on its way to here.
+                    self._session._repaint()
+                if self.stale:
+                    self._ask_for_redraw()
+            count = self._take(buffer, wait)
+            if count is not None or not wait:
+                return count
         if not self.attached:
             return 0
         piece = self._redraw[: len(buffer)]
@@ -159,17 +149,28 @@ class Client(Process):
         buffer[: len(piece)] = piece
         return len(piece)
 
-    def _take(self, buffer: memoryview, wait: bool) -> int | Snapshot | None:
-        """Store output, or return what is to be redrawn before; ``None`` is neither, for now."""
+    def _ask_for_redraw(self) -> None:
+        with self._session._lock:
+            if not (self.attached and self.stale and self._session._can_be_drawn()):
+                return
+            self.waits_for_redraw = True
+        drawing.ask(self._session)
+
+    def _take(self, buffer: memoryview, wait: bool) -> int | None:
+        """Store output and return how much, 0 at the end; ``None`` if there is none for now.
+
+        If it is to wait, that is because there is a redraw, or has to be one.
+        """
         session = self._session
         with session._lock:
-            while not self.queue:
+            while self.waits_for_redraw or not self.queue:
                 if not self.attached:
                     return 0
-                if snapshot := self._take_snapshot():
-                    return snapshot
-                if session._state is State.DONE:
-                    return 0
+                if not self.waits_for_redraw:
+                    if self._redraw or (self.stale and session._can_be_drawn()):
+                        return None
+                    if session._state is State.DONE:
+                        return 0
                 if not wait:
                     return None
                 self.changed.wait()
@@ -186,74 +187,35 @@ class Client(Process):
             self.size -= done
             return done
 
-    def _take_snapshot(self) -> Snapshot | None:
-        """Return what this client is to be redrawn from, if it is; its queue begins after that.
+    def begin_queue(self, snapshot: Snapshot, held_back: int) -> None:
+        """Have its queue begin after a snapshot; requires holding the session's lock.
 
-        Requires holding the lock.
+        Args:
+            snapshot: What it is redrawn from.
+            held_back: How many of the last bytes of that a client that is not asked is yet to get.
         """
-        session = self._session
-        assert session._lock.locked()
-        if not self.stale:
-            return None
-        snapshot, self._last = self._last, None
-        if snapshot is None and session._recording is not None:
-            snapshot = session._recording.snapshot()
-        if snapshot is None:
-            return None
         self.stale = False
         self.alt_generation = snapshot.alt_generation if snapshot.in_alt else None
         # What the filter holds back comes whole later, or not at all.
-        self._too_early = 0 if self.unfiltered else session._audience.held_back
-        return snapshot
+        self.too_early = 0 if self.unfiltered else held_back
 
-    def _start_drawing(self, snapshot: Snapshot) -> bool:
-        """Have the redraw made while the loop goes on; False if no more threads can be had."""
+    def set_redraw(self, data: bytes, in_alt: bool, lost: bool) -> None:
+        """Put into the place of the redraw what it has waited for.
 
-        def draw() -> None:
-            self._make_redraw(snapshot)
-            done(None)
-
-        def done(_error: Exception | None) -> None:
-            with self._session._lock:
-                self._drawing = False
-                self.notify()
-
-        self._drawing = True
-        try:
-            # Ends when that is made, which is bounded. A daemon: nobody else waits for it.
-            start_thread(draw, name="wsep-redraw", died=done)
-        except RuntimeError:  # to the kernel threads are processes, of which it has enough
-            self._drawing = False
-            return False
-        return True
-
-    def _make_redraw(self, snapshot: Snapshot) -> None:
-        """Make the redraw, which takes a while: without the lock."""
-        with self._session._lock:
-            repaint, self.repaint = self.repaint, False
-        self._draw(redraw, snapshot, repaint)
-        with self._session._lock:
-            # What came meanwhile may be more than waits for one client.
-            again = self._take_snapshot()
-        if again is not None:
-            # In the way whose time is bounded. If that is too slow as well, it is read all the
-            # same, and then there is another: a flood must not put it off for ever.
-            self._draw(replay, again, repaint)
-
-    def _draw(self, make: Callable[[Snapshot], bytes], snapshot: Snapshot, repaint: bool) -> None:
-        if self._too_early:
-            snapshot = snapshot.without_last(self._too_early)
-        try:
-            self._redraw = memoryview(make(snapshot))
-            lost = snapshot.lost
-        except Exception as error:
-            # Live output, which follows, is better than none.
-            lost = True
-            reason = f"internal error in a redraw: {type(error).__name__}"
-            log_event(logging.ERROR, "failure", id=self._session.command.id, reason=reason)
-            log.debug("internal error in a redraw", exc_info=True)
+        Args:
+            data: The redraw.
+            in_alt: Whether the program shows its alternate screen.
+            lost: Whether the redraw lacks something.
+        """
+        self._redraw = memoryview(data)
         # The program is to paint what is not known, and what another size has changed.
-        self._painted = self.read_only or not (snapshot.in_alt and (lost or repaint))
+        self._painted = self.read_only or not (in_alt and (lost or self.repaint))
+
+    def end_redraw(self) -> None:
+        """Let it read the redraw; requires holding the session's lock."""
+        self.repaint = False
+        self.waits_for_redraw = False
+        self.notify()
 
     def resize(self, rows: int, cols: int) -> None:
         Resize(rows, cols)  # raises what is wrong with them

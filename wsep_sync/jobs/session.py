@@ -12,10 +12,11 @@ itself or not, or could not be started. A state never goes back.
 
 One thread waits for all there is: the command's output, its input while it does not take it, its
 end, and the time when it has to. It puts the output into the recording and into a queue for each
-client, all under one lock, and wakes those who read. A client that attaches, or has fallen behind,
-takes a snapshot of the recording under that lock, after which its queue begins: so nothing is
-missing and nothing comes twice. The redraw is made of it in the client's own thread, without the
-lock, which nobody holds for long. Input of all clients goes the other way through one queue.
+client, all under one lock, and wakes those who read. For clients that attach, or have fallen
+behind, a snapshot is taken of the recording under that lock, after which their queues begin: so
+nothing is missing and nothing comes twice. The redraw is made of it in the thread of drawing.py,
+without the lock, which nobody holds for long. Input of all clients goes the other way through one
+queue.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ..process import Execer, Process
 from ..protocol.command import Command
 from ..protocol.messages import Resize
 from ..streams.wakeup import READ, WRITE, Wakeup
-from ..terminals import Recording, hold
+from ..terminals import Recording, Snapshot, hold
 from ..terminals.answers import replies
 from ..threads import start_thread
 from .audience import Audience
@@ -99,6 +100,7 @@ class Session:
         self._process: Process | None = None
         self._polled: PolledProcess | None = None
         self._recording: Recording | None = None
+        self._last: Snapshot | None = None  # of the recording, for clients that are yet to see it
         self._pid = 0  # until the command runs
         self._audience = Audience(self._lock)
         self._size = SharedSize(self._lock, command.rows, command.cols)
@@ -286,6 +288,30 @@ class Session:
 
     # Output
 
+    def _can_be_drawn(self) -> bool:
+        """Whether there is what a client is redrawn from; requires holding the lock."""
+        return self._recording is not None or self._last is not None
+
+    def _begin_queues(self, clients: list[Client]) -> tuple[list[Client], Snapshot | None]:
+        """Let the queues begin here of those clients whose queues have been dropped.
+
+        Returns:
+            Those, and what they are to be redrawn from.
+        """
+        with self._lock:
+            behind = [client for client in clients if client.stale and client.attached]
+            if not behind:
+                return [], None
+            snapshot = self._last
+            if self._recording is not None:
+                snapshot = self._recording.snapshot()
+            if snapshot is not None:
+                for client in behind:
+                    client.begin_queue(snapshot, self._audience.held_back)
+            if not any(client.stale for client in self._audience):
+                self._last = None  # nobody attaches any more, nor falls behind
+            return behind, snapshot
+
     def _run(self) -> None:
         """Read the output, write the input and see to the end: the work of the session's thread."""
         self.wait_for_state(State.READY)
@@ -407,9 +433,11 @@ class Session:
             self._log_end()
         finally:
             with self._lock:
-                for client in self._audience:
-                    client.end(self._recording)
+                if self._recording is not None and any(client.stale for client in self._audience):
+                    self._last = self._recording.snapshot()
                 self._process = self._recording = self._polled = None
+                for client in self._audience:
+                    client.notify()
                 self._set_state(State.DONE)
 
     def _log_end(self) -> None:
