@@ -222,7 +222,15 @@ def test_all_who_wait_for_a_session_are_told_no_more(caplog: pytest.LogCaptureFi
     caplog.clear()  # the traceback holds the connection
 
 
-ADDED = [{"umask": 0}, {"clean_env": True}]
+ADDED = [
+    {"umask": 0},
+    {"clean_env": True},
+    {"argv0": "sh"},
+    {"user": "nobody"},
+    {"group": "daemon"},
+    {"groups": [0]},
+    {"restore_signals": False},
+]
 
 
 @pytest.mark.parametrize("added", ADDED, ids=repr)
@@ -406,6 +414,15 @@ def test_a_user_does_not_get_into_what_only_root_may_enter(
             errors.add(str(error).replace(name, "NAME"))
         assert len(errors) == 1
         assert output(execer, Command("pwd", tty=tty, working_dir=str(place)))
+
+
+def test_no_name_is_another_user(here: Way, nobody: pwd.struct_passwd, tty: bool) -> None:
+    asked = {"user": "root", "group": "root", "groups": ["root"], "tty": tty}
+    with here(as_user(NOBODY)) as execer:
+        for option, number in (("-u", NOBODY), ("-g", nobody.pw_gid), ("-G", nobody.pw_gid)):
+            assert output(execer, Command("id", [option], **asked)).strip() == str(number)
+        # A clean environment has nothing of the login either.
+        assert output(execer, Command("env", env=["A=a"], clean_env=True)) == "A=a\n"
 
 
 def test_a_session_runs_as_the_user(

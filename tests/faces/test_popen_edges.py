@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import grp
 import os
 import pwd
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +28,7 @@ from wsep_sync import (
     LocalExecer,
     Popen,
     RestrictedExecer,
+    StartError,
     TimeoutExpired,
     connect,
     run,
@@ -83,16 +87,9 @@ def test_no_server_is_a_connection_error() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("preexec_fn", print),
-        ("close_fds", False),
         ("startupinfo", object()),
         ("creationflags", 1),
-        ("restore_signals", False),
-        ("pass_fds", [0]),
-        ("extra_groups", []),
-        ("pipesize", 4096),
         ("process_group", 5),
-        ("executable", "/bin/false"),
         ("size", (24, 80)),
         ("id", "a"),
     ],
@@ -102,22 +99,174 @@ def test_what_cannot_be_done_is_refused_by_name(tested: Face, name: str, value: 
         tested.run(["true"], **{name: value})
 
 
-def test_a_user_by_name_is_known_here_only(local: Face, remote: Face) -> None:
-    nobody = pwd.getpwuid(65534).pw_name
-    with pytest.raises(ValueError, match=f"user.*{nobody}"):
-        remote.run(["true"], user=nobody)
-    with pytest.raises(ValueError, match=r"group.*daemon"):
-        remote.run(["true"], group="daemon")
-    assert local.run(["id", "-u"], user=nobody, stdout=PIPE).stdout == b"65534\n"
-    with pytest.raises(KeyError):
-        local.run(["true"], user="no-such-user")
+@pytest.mark.parametrize(("name", "value"), [("preexec_fn", print), ("pass_fds", [0])])
+def test_what_a_child_alone_can_have(remote: Face, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        remote.run(["true"], **{name: value})
 
 
-def test_user_0_is_no_number_to_ask_for(remote: Face, local: Face) -> None:
-    with pytest.raises(ValueError, match="user: 0"):
-        remote.run(["true"], user=0)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("executable", "/bin/false"),
+        ("restore_signals", False),
+        ("extra_groups", []),
+        ("user", "nobody"),
+        ("user", 0),
+        ("group", "daemon"),
+    ],
+)
+def test_what_a_server_without_additions_cannot_do(plain: Face, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        plain.run(["true"], **{name: value})
+
+
+def test_a_user_by_name_is_looked_up_where_the_command_runs(tested: Face, remote: Face) -> None:
     assert os.geteuid() == 0, "these tests start commands as other users"
-    assert local.run(["id", "-u"], user=0, stdout=PIPE).stdout == b"0\n"
+    nobody, daemon = pwd.getpwuid(65534).pw_name, grp.getgrnam("daemon").gr_gid
+    script = "id -u; id -g"
+    for tty in (False, True):
+        done = tested.run(script, shell=True, user=nobody, group="daemon", tty=tty, stdout=PIPE)
+        assert done.stdout.split() == [b"65534", b"%d" % daemon]
+    for root in ("root", 0):
+        done = tested.run(script, shell=True, user=root, group=root, stdout=PIPE)
+        assert done.stdout.split() == [b"0", b"0"]
+    for name in ("user", "group"):
+        with pytest.raises(KeyError if tested.options == {} else StartError, match="no-such"):
+            tested.run(["true"], **{name: "no-such"})
+
+
+_NOT_ROOT = """
+import grp, os, pwd
+from wsep_sync import Command, LocalExecer, run
+run(["true"])
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+for asked in ({"user": "root"}, {"group": "root"}, {"user": "0"}, {"group": "0", "user": "65534"}):
+    try:
+        LocalExecer().start(Command("true", **asked))
+    except PermissionError as error:
+        print(error)
+with LocalExecer().start(Command("id", ["-u"], user="65534")) as process:
+    print(process.stdout.read().decode(), end="")
+"""
+
+
+def test_who_is_not_root_starts_nothing_as_root() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "WSEP_URL"}
+    done = subprocess.run(
+        [sys.executable, "-c", _NOT_ROOT], env=environment, stdout=PIPE, text=True, check=True
+    )
+    refused = "[Errno 1] Operation not permitted: 'true'\n"
+    assert done.stdout == 4 * refused + "65534\n"
+
+
+def test_the_groups_besides(tested: Face) -> None:
+    daemon = grp.getgrnam("daemon").gr_gid
+    for options in ({}, {"user": 65534, "group": 65534}, {"tty": True}):
+        groups = {"extra_groups": ["daemon", 7], "stdout": PIPE}
+        done = tested.run("grep ^Groups: /proc/self/status", shell=True, **groups, **options)
+        assert {int(word) for word in done.stdout.split()[1:]} == {daemon, 7}
+    done = tested.run(["grep", "^Groups:", "/proc/self/status"], extra_groups=[], stdout=PIPE)
+    assert done.stdout.split()[1:] == []
+
+
+def test_groups_that_are_none(tested: Face) -> None:
+    with pytest.raises(ValueError, match="not a string"):
+        tested.run(["true"], extra_groups="daemon")
+    with pytest.raises(TypeError, match="extra_groups"):
+        tested.run(["true"], extra_groups=[1.5])
+    with pytest.raises(ValueError, match="extra_groups"):
+        tested.run(["true"], extra_groups=[-1])
+
+
+@pytest.mark.parametrize("tty", [False, True], ids=["pipes", "terminal"])
+def test_a_program_that_has_another_name(tested: Face, tty: bool) -> None:
+    program = ["no-such-name", "-c", "echo $0; echo error >&2"]
+    for options in ({}, {"user": 65534}):
+        done = tested.run(program, executable="sh", tty=tty, capture_output=True, **options)
+        assert (done.stdout + done.stderr).split() == [b"no-such-name", b"error"]
+    with pytest.raises(FileNotFoundError) as caught:
+        tested.run(["sh"], executable="/no/such", tty=tty)
+    assert caught.value.filename == "/no/such"
+
+
+def test_signals_that_python_ignores(tested: Face) -> None:
+    ignored = {}
+    for restore in (True, False):
+        for user in (None, 65534):
+            done = tested.run(
+                ["grep", "SigIgn", "/proc/self/status"],
+                restore_signals=restore,
+                user=user,
+                stdout=PIPE,
+            )
+            ignored[restore, user] = int(done.stdout.split()[1], 16)
+    pipe = 1 << signal.SIGPIPE - 1
+    assert [bool(mask & pipe) for mask in ignored.values()] == [False, False, True, True]
+
+
+def test_what_is_no_more_than_a_hint(tested: Face) -> None:
+    done = tested.run(["cat"], close_fds=False, pipesize=8192, input=b"a", capture_output=True)
+    assert (done.stdout, done.stderr) == (b"a", b"")
+
+
+def test_a_pipe_of_another_size(local: Face) -> None:
+    with local.Popen(["cat"], stdin=PIPE, stdout=PIPE, pipesize=8192) as process:
+        for file in (process.stdin, process.stdout):
+            assert fcntl.fcntl(file.fileno(), fcntl.F_GETPIPE_SZ) == 8192
+
+
+# What is done in the forked child of this process, which has threads: Python warns of that.
+FORKS = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+
+@FORKS
+@pytest.mark.parametrize("tty", [False, True], ids=["pipes", "terminal"])
+@pytest.mark.parametrize("leads", [os.setsid, os.setpgrp, lambda: None], ids=["sid", "grp", ""])
+def test_a_function_in_the_child(local: Face, tty: bool, leads: Any, tmp_path: Path) -> None:
+    def first() -> None:
+        leads()
+        os.umask(0o27)
+
+    options = {"preexec_fn": first, "tty": tty, "stdout": PIPE}
+    with local.Popen("umask; test -t 1 || echo pipe; sleep 1000", shell=True, **options) as process:
+        assert process.stdout.readline().strip() == b"0027"
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    # The two between which none can tell: it leads whatever it can.
+    with local.Popen(["cat"], preexec_fn=leads, stdin=PIPE, stdout=PIPE) as process:
+        assert os.getpgid(process.pid) == process.pid
+
+
+@FORKS
+def test_a_function_that_fails_in_the_child(local: Face) -> None:
+    def fail() -> None:
+        raise LookupError
+
+    with pytest.raises(subprocess.SubprocessError, match="preexec_fn"):
+        local.Popen(["true"], preexec_fn=fail)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"user": 65534}, {"tty": True}, {"close_fds": False}], ids=repr
+)
+def test_descriptors_that_a_child_is_given(
+    local: Face, options: dict[str, Any], tmp_path: Path
+) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        number = file.fileno()
+        shown = ["readlink", f"/proc/self/fd/{number}"]
+        if options.get("close_fds", True):
+            done = local.run(shown, pass_fds=[number], stdout=PIPE, **options)
+        else:
+            os.set_inheritable(number, True)
+            done = local.run(shown, stdout=PIPE, **options)
+        assert done.stdout.strip() == str(tmp_path / "file").encode()
+        os.set_inheritable(number, True)
+        done = local.run(shown, stdout=PIPE, **options | {"close_fds": True})
+        assert (done.returncode, done.stdout) == (1, b"")
 
 
 @pytest.mark.parametrize(

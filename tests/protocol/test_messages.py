@@ -105,7 +105,16 @@ def test_a_start_has_every_field() -> None:
     }
 
 
-ADDED = {"merge": True, "umask": 0o27, "clean_env": True}
+ADDED = {
+    "merge": True,
+    "umask": 0o27,
+    "clean_env": True,
+    "argv0": "other",
+    "user": "nobody",
+    "group": "daemon",
+    "groups": [7, "daemon"],
+    "restore_signals": False,
+}
 
 
 @pytest.mark.parametrize("name", ADDED)

@@ -158,7 +158,7 @@ class UserExecer(Execer):
             f"SHELL={user.pw_shell or '/bin/sh'}",
         )
         given = {field.name: getattr(command, field.name) for field in fields(Command)}
-        given.update(uid=0, gid=0, home=user.pw_dir or "/")
+        given.update(uid=0, gid=0, user="", group="", groups=None, home=user.pw_dir or "/")
         if not command.clean_env:
             given.update(env=(*login, *command.env))
         if self._changes:

@@ -92,10 +92,16 @@ class Popen(Generic[AnyStr]):
     - The outputs of a remote command end with the command, at the soonest. :meth:`wait` returns
       when those that are inherited, or a file, have ended, too; from a server without ``ended``,
       when all have. When this process ends, so does a remote command.
-    - What cannot be done raises ``ValueError``, which names the argument: ``preexec_fn``,
-      ``close_fds=False``, ``startupinfo``, ``creationflags``, ``restore_signals=False``,
-      ``pass_fds``, ``extra_groups``, ``pipesize``, ``process_group`` other than 0; ``executable``
-      unless it is the shell or the program itself; a ``user`` or ``group`` by name, if remote.
+    - ``executable`` (other than the shell, or the program itself), ``extra_groups``,
+      ``restore_signals=False``, and a ``user`` or ``group`` by name or 0 take a server that names
+      ``argv0``, ``groups``, ``restore_signals`` and ``user``. Names are looked up there.
+    - ``preexec_fn`` and ``pass_fds`` are for a child of this process alone. As with subprocess, a
+      ``preexec_fn`` that needs a lock which another thread holds at that moment waits for ever; and
+      it is called before a ``user`` or ``group`` is taken on.
+    - For a remote command, ``close_fds=False`` has nothing to let it inherit, and ``pipesize`` is a
+      hint that nobody takes.
+    - What cannot be done raises ``ValueError``, which names the argument: the above where it cannot
+      be had, ``startupinfo``, ``creationflags``, ``process_group`` other than 0.
 
     Threads may call ``wait``, ``poll`` and ``send_signal`` at any time; each stream, and
     ``communicate``, belongs to one thread at a time.
@@ -105,15 +111,17 @@ class Popen(Generic[AnyStr]):
             a shell's command line.
         bufsize: Of the piped streams: 0 unbuffered, 1 by lines if they are text, a number of
             bytes, or -1 for the default.
-        executable: The shell to use instead of ``/bin/sh``.
+        executable: The program to run, which sees ``args[0]`` as its name; or the shell to use
+            instead of ``/bin/sh``.
         stdin, stdout, stderr: ``PIPE``, ``DEVNULL``, a descriptor, a file with one, or ``None``:
             ours. For stderr also ``STDOUT``.
         shell: Let a shell run ``args``.
         cwd: The directory to run in.
         env: Environment variables.
         user: The user to run as. This drops the supplementary groups. A server must be allowed
-            to do it; 0 can be asked for only by a root for a command on this machine.
+            to do it.
         group: The group to run as; as for ``user``.
+        extra_groups: The supplementary groups to have.
         umask: The file mode creation mask.
         universal_newlines, text: The piped streams are text.
         encoding, errors: The piped streams are text, coded like this.
@@ -265,15 +273,12 @@ class Popen(Generic[AnyStr]):
         self._process: Process | None = None
         self.returncode = self.stdin = self.stdout = self.stderr = None
         self._outputs: list[OutputCopier] = []  # of those that are not piped
+        place = Place(execer, url)
         refuse(
-            preexec_fn=preexec_fn is not None,
-            close_fds=not close_fds,
+            preexec_fn=preexec_fn is not None and not place.local,
             startupinfo=startupinfo is not None,
             creationflags=creationflags != 0,
-            restore_signals=not restore_signals,
-            pass_fds=bool(pass_fds),
-            extra_groups=extra_groups is not None,
-            pipesize=pipesize != -1,
+            pass_fds=bool(pass_fds) and not place.local,
             process_group=process_group not in (None, 0),
         )
         self.args = args
@@ -283,10 +288,13 @@ class Popen(Generic[AnyStr]):
         endpoints = Endpoints()
         try:
             self._process = start(
-                Place(execer, url),
-                command_line(args, shell, executable),
+                place,
+                *command_line(args, shell, executable),
                 endpoints.open(stdin, stdout, stderr, tty),
-                Surroundings(cwd, env, user, group, umask, clean_env),
+                Surroundings(
+                    *(cwd, env, user, group, extra_groups, umask, clean_env, restore_signals),
+                    *(preexec_fn, close_fds, pass_fds, pipesize),
+                ),
                 terminal(tty, size, id),
                 id,
             )

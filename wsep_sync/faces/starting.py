@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from subprocess import DEVNULL, PIPE, STDOUT
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StartError, is_not_allowed, start_error
 from ..execers.dial import dial
+from ..execers.local.commands import ChildCommand
 from ..execers.local.execer import LocalExecer
 from ..execers.prelude import Prelude
 from ..lazy import importing
@@ -39,6 +40,14 @@ __all__ = [
 _URL_VARIABLE = "WSEP_URL"
 
 _SHELL = "/bin/sh"
+
+# What takes a feature that a server may not have.
+_ARGUMENTS = {
+    "argv0": "executable, unless it is the shell or the program itself,",
+    "groups": "extra_groups",
+    "restore_signals": "restore_signals=False",
+    "user": "user or group by name, or 0",
+}
 
 # A terminal that nobody gave a size.
 _ROWS, _COLS = 24, 80
@@ -146,7 +155,10 @@ class Endpoints:
             descriptor.close()
 
 
-def command_line(args: CommandLine, shell: bool, executable: StrOrBytesPath | None) -> list[str]:
+def command_line(
+    args: CommandLine, shell: bool, executable: StrOrBytesPath | None
+) -> tuple[str, list[str]]:
+    """Return the program, and its arguments with the name that it sees as its own."""
     if isinstance(args, os.PathLike) and shell:
         raise TypeError("path-like args is not allowed when shell is true")
     if isinstance(args, (str, bytes, os.PathLike)):
@@ -154,15 +166,11 @@ def command_line(args: CommandLine, shell: bool, executable: StrOrBytesPath | No
     else:
         line = [os.fsdecode(arg) for arg in args]
     if shell:
-        return [os.fsdecode(executable or _SHELL), "-c", *line]
-    if executable is not None and os.fsdecode(executable) != line[0]:
-        raise ValueError(
-            "executable cannot be done for a command at a distance, unless it is a shell: "
-            "the name that a program sees as its own is that of its file"
-        )
-    if not line[0]:
-        raise start_error(errno.ENOENT, line[0])
-    return line
+        line = [os.fsdecode(executable or _SHELL), "-c", *line]
+    program = line[0] if executable is None else os.fsdecode(executable)
+    if not program:
+        raise start_error(errno.ENOENT, program)
+    return program, line
 
 
 def terminal(tty: bool, size: tuple[int, int] | None, id: str) -> tuple[int, int] | None:
@@ -182,13 +190,20 @@ class Surroundings:
     env: Env | None
     user: str | int | None
     group: str | int | None
+    extra_groups: Iterable[str | int] | None
     umask: int
     clean_env: bool
+    restore_signals: bool
+    preexec_fn: Callable[[], Any] | None
+    close_fds: bool
+    pass_fds: Sequence[int]
+    pipesize: int
 
 
 def start(
     place: Place,
-    line: list[str],
+    program: str,
+    argv: list[str],
     endpoints: Endpoints,
     around: Surroundings,
     size: tuple[int, int] | None,
@@ -198,7 +213,8 @@ def start(
 
     Args:
         place: Where.
-        line: The program and its arguments.
+        program: The program.
+        argv: Its arguments, its own name among them.
         endpoints: Where its streams go; not closed if this raises.
         around: What it finds.
         size: Of its terminal; see :func:`terminal`.
@@ -208,22 +224,38 @@ def start(
     if around.cwd is not None and not directory:  # which to a Command is that of the server
         raise start_error(errno.ENOENT, directory)
     rows, cols = (0, 0) if size is None else size
-    command = Command(
-        line[0],
-        tuple(line[1:]),
+    uid, user = _account("user", around.user, place.local)
+    gid, group = _account("group", around.group, place.local)
+    make: Callable[..., Command] = Command
+    if place.local:
+        make = functools.partial(
+            ChildCommand,
+            preexec_fn=around.preexec_fn,
+            close_fds=around.close_fds,
+            pass_fds=tuple(around.pass_fds),
+            pipesize=around.pipesize,
+        )
+    command = make(
+        program,
+        tuple(argv[1:]),
         id=id,
         tty=size is not None,
         rows=rows,
         cols=cols,
         stdin=endpoints.source != DEVNULL,
-        uid=_number("user", around.user, place.local),
-        gid=_number("group", around.group, place.local),
+        uid=uid,
+        gid=gid,
         env=_environment(around.env),
         working_dir=directory,
         discard=endpoints.discarded(),
         merge=endpoints.merged,
         umask=around.umask & 0o777 if around.umask >= 0 else -1,
         clean_env=around.clean_env,
+        argv0="" if argv[0] == program else argv[0],
+        user=user,
+        group=group,
+        groups=_groups(around.extra_groups, place.local),
+        restore_signals=around.restore_signals,
     )
     return place.start(functools.partial(_start_at, command, endpoints), id)
 
@@ -232,6 +264,10 @@ def _start_at(command: Command, endpoints: Endpoints, execer: Execer) -> Process
     """Start a command at an execer; where that cannot do all of it, with the help of a shell."""
     if command.additions <= execer.features:
         return execer.start(command)
+    lacking = command.additions - execer.features - {"merge", "umask", "clean_env"}
+    if lacking:
+        arguments = " and ".join(_ARGUMENTS[feature] for feature in sorted(lacking))
+        raise ValueError(f"{arguments} cannot be done at a server that does not name this")
     prelude = Prelude(command.merge, command.umask, command.clean_env)
     command = replace(command, merge=False, umask=-1, clean_env=False)
     # Nobody has asked for a shell that merges what goes to one file.
@@ -260,23 +296,48 @@ def _environment(env: Env | None) -> tuple[str, ...]:
     return tuple(entries)
 
 
-def _number(name: str, who: str | int | None, local: bool) -> int:
-    """Return a start message's uid or gid, where 0 stands for that of the server."""
+def _account(name: str, who: str | int | None, local: bool) -> tuple[int, str]:
+    """Return a start message's number and name of a user or group.
+
+    The number is 0 where there is none, or the name says it.
+    """
     if who is None:
-        return 0
+        return 0, ""
+    if isinstance(who, str) and not local:
+        return 0, who
+    number = _local_number(name, who)
+    if number == 0:  # in a start message it stands for that of the server
+        return 0, "0"
+    return number, ""
+
+
+def _groups(groups: Iterable[str | int] | None, local: bool) -> tuple[str | int, ...] | None:
+    if groups is None:
+        return None
+    if isinstance(groups, str):
+        raise ValueError("Groups must be a list, not a string")
+    return tuple(
+        group if isinstance(group, str) and not local else _local_number("extra_groups", group)
+        for group in groups
+    )
+
+
+def _local_number(name: str, who: str | int) -> int:
+    """Return the number of a user or group of this machine.
+
+    Raises:
+        KeyError: There is none of this name.
+    """
     if isinstance(who, str):
-        if not local:
-            raise ValueError(f"{name}: {who!r} has a number that only its own machine knows")
-        # Not on Windows.
-        with importing:
+        with importing:  # not on Windows
             import grp
             import pwd
 
-        who = pwd.getpwnam(who).pw_uid if name == "user" else grp.getgrnam(who).gr_gid
-    elif not isinstance(who, int):
+        return pwd.getpwnam(who).pw_uid if name == "user" else grp.getgrnam(who).gr_gid
+    if not isinstance(who, int):
         raise TypeError(f"{name} must be a string or an integer, not {type(who).__name__}")
     if who < 0:
         raise ValueError(f"{name} cannot be negative, got {who}")
-    if who == 0 and not (local and (os.geteuid() if name == "user" else os.getegid()) == 0):
-        raise ValueError(f"{name}: 0 cannot be asked for, it stands for the server's own")
+    if who >= 0xFFFF_FFFF:
+        raise OverflowError(f"{name} is too large: {who}")
     return who

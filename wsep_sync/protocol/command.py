@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from .checks import (
+    check_groups,
     check_number,
     check_output,
     check_string,
@@ -37,6 +38,11 @@ ADDITIONS = {
     "merge": "merge",
     "umask": "umask",
     "clean_env": "clean_env",
+    "argv0": "argv0",
+    "user": "user",
+    "group": "user",
+    "groups": "groups",
+    "restore_signals": "restore_signals",
 }
 
 
@@ -73,6 +79,12 @@ class Command:
             names it among its :attr:`~wsep_sync.process.Execer.features`.
         umask: Its file mode creation mask, 0 to 0o777; -1 keeps the server's.
         clean_env: Its environment is ``env`` and nothing else.
+        argv0: The name that the program sees as its own; "" is ``command``.
+        user: Name of the user to run as, instead of ``uid``; looked up where the command runs.
+        group: Name of the group to run as, instead of ``gid``; likewise.
+        groups: Names or numbers of the supplementary groups to have; ``None`` leaves them, or with
+            another user or group drops them.
+        restore_signals: Let SIGPIPE and SIGXFSZ, which Python ignores, have their default action.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -96,6 +108,11 @@ class Command:
     merge: bool = False
     umask: int = -1
     clean_env: bool = False
+    argv0: str = ""
+    user: str = ""
+    group: str = ""
+    groups: tuple[int | str, ...] | None = None
+    restore_signals: bool = True
 
     if TYPE_CHECKING:
         # What may be given, which is more than what is kept.
@@ -130,13 +147,15 @@ class Command:
             object.__setattr__(self, "env", _entries(self.env))
         object.__setattr__(self, "env", check_strings("env", self.env))
         object.__setattr__(self, "discard", check_strings("discard", self.discard))
-        for name in ("command", "id", "working_dir"):
+        for name in ("command", "id", "working_dir", "argv0", "user", "group"):
             check_string(name, getattr(self, name))
-        for name in ("tty", "stdin", "merge", "clean_env"):
+        for name in ("tty", "stdin", "merge", "clean_env", "restore_signals"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be true or false, not {kind_of(getattr(self, name))}")
         for name in ("rows", "cols"):
             check_number(name, getattr(self, name), 0xFFFF)
+        if self.groups is not None:
+            object.__setattr__(self, "groups", check_groups("groups", self.groups))
         if self.umask != -1:
             check_number("umask", self.umask, 0o777)
         for name in ("uid", "gid"):

@@ -11,6 +11,8 @@ from collections.abc import Collection
 from ...errors import StartError, start_error
 from ...process import Execer, Process
 from ...protocol.command import ADDITIONS, Command, check_command, variables
+from .commands import ChildCommand
+from .names import with_numbers
 from .process import LocalProcess
 from .spawn import is_launched
 
@@ -83,6 +85,7 @@ class LocalExecer(Execer):
             raise StartError("commands can be run on POSIX systems only, not on Windows itself")
         if not command.command:
             raise StartError("no command")
+        command = with_numbers(command)
         environment = self._environment(command)
         try:
             started = LocalProcess(command, environment)
@@ -91,6 +94,8 @@ class LocalExecer(Execer):
                 raise  # none of the system's: that of a signal's handler
             raise _translate(error, command) from error
         except (ValueError, subprocess.SubprocessError) as error:
+            if isinstance(command, ChildCommand):
+                raise  # that of its own preexec_fn, as from subprocess
             raise StartError(str(error)) from error
         try:
             started.wait_for_terminal()

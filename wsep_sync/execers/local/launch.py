@@ -44,10 +44,11 @@ def become(
     nameless: list[bytes],
     uid: int,
     gid: int,
-    groups: list[int],
+    groups: list[int] | None,
     home: bytes,
     working_dir: bytes,
     terminal: bool,
+    restore_signals: bool,
 ) -> None:  # pragma: no cover - isolated, and then another program
     """Become the command; return, having answered why, if that cannot be done.
 
@@ -60,21 +61,23 @@ def become(
         nameless: The rest of it: entries that are no variables.
         uid: User to become; 0 leaves it.
         gid: Group to take on; 0 leaves it.
-        groups: Supplementary groups to have, if there is a user or a group.
+        groups: Supplementary groups to have; ``None`` leaves them.
         home: Directory to start from, or ``/`` if it cannot be entered; empty leaves it.
         working_dir: Directory to enter from there; empty is none.
         terminal: Make a controlling terminal of the input.
+        restore_signals: Ignore no signal that Python ignores.
     """
     step = b"exec"
     execute = _with_nameless(nameless) if nameless else os.execve
     try:
-        # Python ignores these two, and the command would too.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        if restore_signals:
+            # Python ignores these two, and the command would too.
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         if terminal:
             # The leader of a session that has no terminal gets one by opening it.
             os.close(os.open(os.ttyname(0), os.O_RDWR))
-        if uid or gid:
+        if groups is not None:
             os.setgroups(groups)
         if gid:
             os.setgid(gid)

@@ -19,6 +19,7 @@ from ...streams.wakeup import READ, Wakeup, wait_for
 
 if sys.platform != "win32":
     from . import pty as local_pty
+from .commands import ChildCommand
 from .session import ProcessSession
 from .spawn import is_launched, launch_command, make_pipe, spawn
 
@@ -83,10 +84,11 @@ class LocalProcess(Awaited):
                 childs.callback(os.close, descriptor)
                 return descriptor
 
+            size = command.pipesize if isinstance(command, ChildCommand) else -1
             readers: list[streams.Handover | None] = []
             pipes = []  # the command's ends
             if command.stdin:
-                child_stdin, stdin = make_pipe(childs, undo)
+                child_stdin, stdin = make_pipe(childs, undo, size)
                 pipes.append(child_stdin.fileno())
             stdio = [child_stdin.fileno() if command.stdin else null(os.O_RDONLY)]
             for name in ("stdout", "stderr"):
@@ -97,7 +99,7 @@ class LocalProcess(Awaited):
                     readers.append(None)
                     stdio.append(null(os.O_WRONLY))
                 else:
-                    reader, writer = make_pipe(undo, childs)
+                    reader, writer = make_pipe(undo, childs, size)
                     readers.append(reader)
                     stdio.append(writer.fileno())
                     pipes.append(writer.fileno())
@@ -110,7 +112,7 @@ class LocalProcess(Awaited):
                         os.fchown(end, command.uid, -1)
                 self._child = launch_command(stdio, command, environment)
             else:
-                argv = [command.command, *command.args]
+                argv = [command.argv0 or command.command, *command.args]
                 self._child = spawn(argv, stdio, command, environment, leader=True)
         self._watch = ExitWatch(self._child.pid)
         if command.stdin:
