@@ -15,11 +15,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError
-from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import websocket
-from websocket._url import get_proxy_info
+from websocket import _http
+from websocket._url import _is_no_proxy_host
 
 from ..errors import ConnectError
 from ..lazy import importing
@@ -66,7 +67,8 @@ def connect_websocket(
 
     No compression is offered, no redirect is followed (the headers may hold a secret), and a
     loopback address is never reached through a proxy. Other hosts are, if ``http_proxy`` or
-    ``https_proxy`` is in the environment and ``no_proxy`` does not name them.
+    ``https_proxy``, or else ``all_proxy``, is in the environment and ``no_proxy`` does not name
+    them: one of HTTP or, with python-socks, of SOCKS.
 
     Args:
         url: ``ws://…`` or ``wss://…``; or ``ws+unix:/PATH``, a Unix socket.
@@ -188,7 +190,7 @@ def open_handshake(
     """
     context = (ssl_context or _default_context()) if target.tls else None
     proxy = _proxy(target)
-    through = f"{proxy[0]}:{proxy[1]}" if proxy else ""
+    through = f"{proxy.host}:{proxy.port}" if proxy else ""
     where = f"unix:{target.socket_path}" if target.socket_path else target.url
     log_event(logging.DEBUG, "connect", url=where, proxy=through, seconds=timeout)
     handshake = Handshake(target, timeout, context, limit, proxy)
@@ -229,24 +231,60 @@ def _header_lines(headers: Mapping[str, str]) -> list[str]:
     return [f"{name}: {value}" for name, value in headers.items()]
 
 
-# A proxy's host and port, and what it is to be shown of a user, "NAME:PASSWORD" or "".
-_Proxy: TypeAlias = "tuple[str, int, str]"
+# How a proxy's URL may begin, and which of the two kinds it is; the library knows the SOCKS ones.
+_PROXIES = {"http": False, "https": False, "socks4": True, "socks4a": True}
+_PROXIES |= {"socks5": True, "socks5h": True}
+
+
+@dataclass(frozen=True)
+class _Proxy:
+    """A proxy to go through.
+
+    Attributes:
+        kind: A key of :data:`_PROXIES`.
+        host: Where it is.
+        port: Likewise.
+        user: What it is to be shown of a user, a name and a password; or nothing.
+    """
+
+    kind: str
+    host: str
+    port: int
+    user: tuple[str, ...]
+
+    @property
+    def socks(self) -> bool:
+        return _PROXIES[self.kind]
 
 
 def _proxy(target: Target) -> _Proxy | None:
-    """Return the proxy that the environment names for a host, if any."""
+    """Return the proxy that the environment names for a host, if any.
+
+    Raises:
+        ValueError: It is named in a way that makes no sense. The message has no password in it.
+    """
     hostname = target.host
     if hostname == "localhost":
         return None
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(hostname).is_loopback:
             return None
-    name = "https_proxy" if target.tls else "http_proxy"
-    if not (os.environ.get(name) or os.environ.get(name.upper())):
+    names = ("https_proxy" if target.tls else "http_proxy", "all_proxy")
+    values = (os.environ.get(spelt) for name in names for spelt in (name, name.upper()))
+    url = next(filter(None, values), "")
+    if not url or _is_no_proxy_host(hostname, None):
         return None
-    # With the library's rules for no_proxy.
-    host, port, user = get_proxy_info(hostname, target.tls)
-    return (host, port or 80, ":".join(filter(None, user or ()))) if host else None
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme not in _PROXIES or not parts.hostname:
+        raise ValueError(
+            "the proxy that the environment names is none: http://HOST:PORT, socks5h://…"
+        )
+    try:
+        port = parts.port or (1080 if _PROXIES[parts.scheme] else 80)
+    except ValueError:
+        raise ValueError("the proxy's port is no number from 1 to 65535") from None
+    user = tuple(unquote(word) for word in (parts.username, parts.password) if word)
+    return _Proxy(parts.scheme, parts.hostname, port, user)
 
 
 # Where a ValueError is raised that says something about the server, or its name.
@@ -337,17 +375,19 @@ class Handshake:
         host, port = target.host, target.port
         if target.socket_path:
             self.socket = self._connect_unix(target.socket_path)
+        elif proxy is not None and proxy.socks:
+            self.socket = self._connect_by_socks(proxy, host, port)
         else:
             # As bytes, it is looked up without the codec for international names, whose import
             # takes a millisecond.
-            to, to_port = proxy[:2] if proxy else (host, port)
+            to, to_port = (proxy.host, proxy.port) if proxy else (host, port)
             address: Any = to.encode() if to.isascii() else to
             self.socket = self._connect(address, to_port)
         try:
             if not target.socket_path:
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if proxy:
-                self._pass_proxy(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", proxy[2])
+            if proxy is not None and not proxy.socks:
+                self._pass_proxy(_host_and_port(host, port), ":".join(proxy.user))
             if context is not None:
                 if self.received:  # or it would be taken for the server's, which TLS protects
                     raise OSError(errno.EPROTO, "something came before TLS")
@@ -397,6 +437,29 @@ class Handshake:
         except BaseException:
             sock.close()
             raise
+        return sock
+
+    def _connect_by_socks(self, proxy: _Proxy, host: str, port: int) -> socket.socket:
+        """Let the library connect through a SOCKS proxy, for which it has python-socks."""
+        if not _http.HAVE_PYTHON_SOCKS:
+            raise OSError(
+                errno.EPROTONOSUPPORT,
+                f"a proxy of {proxy.kind}:// takes python-socks: pip install python-socks",
+            )
+        name, password, *_ = (*proxy.user, "", "")
+        through = _http.proxy_info(  # type: ignore[no-untyped-call]
+            http_proxy_host=proxy.host,
+            http_proxy_port=proxy.port,
+            http_proxy_auth=(name, password) if name else None,
+            http_proxy_timeout=self._rest(),
+            proxy_type=proxy.kind,
+        )
+        try:
+            sock, _ = _http._start_proxied_socket(
+                f"ws://{_host_and_port(host, port)}", None, through
+            )
+        except _http.ProxyError as error:  # type: ignore[attr-defined]
+            raise OSError(errno.ECONNREFUSED, f"the proxy answered: {error}") from error
         return sock
 
     def _pass_proxy(self, target: str, user: str) -> None:
@@ -462,6 +525,10 @@ class Handshake:
 
     def close(self) -> None:
         self.socket.close()
+
+
+def _host_and_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class WebSocketClientTransport(SocketTransport):
