@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -108,6 +109,31 @@ def test_the_same_shell_after_the_connection_was_cut(server: str) -> None:
         eventually(lambda: size_there(outer) == "30 90", "the new size")
         outer.sendline("exit 7")
         assert outer.end() == 7
+
+
+def test_who_comes_back_has_the_size_of_now() -> None:
+    # Not that of the start, for a moment: what is shown would be drawn for that.
+    firsts: list[dict[str, Any]] = []
+
+    def serve(conn: Transport) -> None:
+        firsts.append(json.loads(conn.receive()))
+        conn.send(Pid(1, FEATURES).encode())
+        if len(firsts) == 1:
+            conn.send(b'{"type":"stdout"}\nrunning')
+            while json.loads(bytes(conn.receive()).partition(b"\n")[0])["type"] != "resize":
+                pass
+            conn.abort()
+        else:
+            conn.send(b'{"type":"exit_code","exit_code":7}\n')
+
+    with scripted(serve) as url, bash_at(url) as outer:
+        outer.expect_exact("running")
+        outer.set_size(30, 100)
+        assert outer.end() == 7
+    start, attach = firsts
+    assert (start["command"]["rows"], start["command"]["cols"]) == (ROWS, COLUMNS)
+    assert attach["type"] == "attach"
+    assert (attach["rows"], attach["cols"]) == (30, 100)
 
 
 def size_there(outer: Outer) -> str:

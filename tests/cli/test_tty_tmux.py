@@ -82,6 +82,19 @@ def test_in_tmux(tmp_path: Path) -> None:
         eventually(lambda: "status 9" in tmux.rows(), "the end")
 
 
+def test_no_origin_mode_stays_in_tmux_after_leaving(server: str, tmp_path: Path) -> None:
+    program = ["sh", "-c", r"printf 'top\n\n\n\033[2;20r\033[?6h'; exec cat"]
+    command = shlex.join([*WSEP_SYNC, "tty", "--url", server, "--id", "s", "--", *program])
+    with Tmux(tmp_path, f"{command}; echo status $?; exec cat") as tmux:
+        eventually(lambda: tmux.get("#{origin_flag}") == "1", "origin mode")
+        [client] = children(int(tmux.get("#{pane_pid}")))
+        os.kill(client, signal.SIGTERM)
+        eventually(lambda: "status 143" in tmux.rows(), "the end")
+        assert tmux.get("#{origin_flag} #{scroll_region_upper} #{scroll_region_lower}") == "0 0 23"
+        # Nothing of what is shown is written over.
+        assert "top" in tmux("capture-pane", "-p", "-S", "-10").splitlines()
+
+
 def test_no_modes_stay_in_tmux_after_leaving(server: str, tmp_path: Path) -> None:
     program = ["sh", "-c", f"{SET_MODES}; exec cat"]
     command = shlex.join([*WSEP_SYNC, "tty", "--url", server, "--id", "s", "--", *program])

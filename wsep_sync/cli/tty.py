@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import (
@@ -46,8 +47,9 @@ _RESET_MODES = (
     b"\x1b[0 q\x1b]8;;\x1b\\\x1b[m\x1b(B\x1b)B\x0f"
 )
 
-# What switches between the normal and the alternate screen, with few other modes.
-_SWITCH_SCREEN = re.compile(rb"\x1b\[\?(?:\d{1,5};){0,4}(?:47|1047|1049)(?:;\d{1,5}){0,4}([hl])")
+# What switches between the normal and the alternate screen, or to the margins as the origin and
+# back (DECOM), with few other modes.
+_SWITCH = re.compile(rb"\x1b\[\?(?:\d{1,5};){0,4}(?:(47|1047|1049)|6)(?:;\d{1,5}){0,4}([hl])")
 _LONGEST_SWITCH = 32  # in bytes: whoever sets modes in one sequence sets some few
 
 # Pauses between attempts to connect again, in seconds; the last one is repeated.
@@ -127,6 +129,7 @@ class _TerminalClient:
         self._leave = threading.Event()  # by ~.
         self._failure: Exception | None = None  # of another of our threads, which ends all
         self._in_alt = False  # the alternate screen is shown
+        self._in_origin = False  # the cursor's positions count from the margins
         self._screen = threading.Lock()  # held while something is shown; guards _over
         self._over = False  # nothing more is to be shown
         self._resized = threading.Event()  # this terminal; or it is over
@@ -214,8 +217,11 @@ class _TerminalClient:
         while count := raw.readinto(buffer):
             self._put(1, buffer[:count])
             shown = tail + buffer[:count]
-            for switch in _SWITCH_SCREEN.finditer(shown):
-                self._in_alt = switch[1] == b"h"
+            for switch in _SWITCH.finditer(shown):
+                if switch[1]:
+                    self._in_alt = switch[2] == b"h"
+                else:
+                    self._in_origin = switch[2] == b"h"
             tail = shown[-_LONGEST_SWITCH:]
 
     def _put(self, descriptor: int, data: memoryview | bytes) -> None:
@@ -231,11 +237,15 @@ class _TerminalClient:
             pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
             attempt += 1
             text = f"connection lost, attempt {attempt} in {pause:g} s (Ctrl-C ends){reason}"
-            self._put(2, f"\r\x1b[K[wsep-sync: {text}]".encode())
+            # One row, of which nothing is left then.
+            line = f"[wsep-sync: {text}]"[: _terminal_size(self._arguments)[1] - 1]
+            self._put(2, f"\r\x1b[K{line}".encode())
             time.sleep(pause)
             try:
                 # Not a start: the session may have ended meanwhile, and no command runs twice.
-                process = self._server.attach(self._command)
+                # At the size of now: what is shown is drawn for it.
+                rows, cols = _terminal_size(self._arguments)
+                process = self._server.attach(replace(self._command, rows=rows, cols=cols))
             except SessionNotFound as error:
                 self._put(2, b"\r\x1b[K")
                 raise ExitMissing(
@@ -299,10 +309,14 @@ class _TerminalClient:
         # Not if the terminal takes nothing: it must not keep us from ending.
         if os.isatty(1) and wait_for(1, WRITE, None, 1.0):
             # Out of any sequence, first.
-            left = b"\x18\x1b\\" + (b"\x1b[<99u\x1b[?1049l" if self._in_alt else b"")
-            self._in_alt = False
+            left = b"\x18\x1b\\" + (b"\x1b[<99u\x1b[?1049l" if self._in_alt else b"") + _RESET_MODES
+            if self._in_origin:
+                # It moves the cursor to the top, even if nothing changes, and the saved cursor
+                # would bring the mode back: so it goes to the bottom, below what is shown.
+                left += b"\x1b[?6l\x1b[999H"
+            self._in_alt = self._in_origin = False
             with contextlib.suppress(OSError):
-                write(1, memoryview(left + _RESET_MODES + b"\r\n"))
+                write(1, memoryview(left + b"\r\n"))
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(OSError):  # nobody else writes any more
