@@ -256,7 +256,7 @@ class LocalProcess(Awaited):
             self._signal_group(signals.SIGKILL)
         # What was just being forked is there the next time.
         for _ in range(_KILL_ROUNDS):
-            if not session.signal(signals.SIGKILL):
+            if not session.kill():
                 break
 
     def finish(self) -> None:
@@ -288,8 +288,7 @@ class LocalProcess(Awaited):
         if session is not None:
             # What has a group of its own, as "set -m" gives each job; the others are signalled
             # together. Those of an interactive shell are told by it, too.
-            session.signal(signals.SIGHUP, others=True)
-            session.signal(signals.SIGTERM, others=True)
+            session.signal_others(signals.SIGHUP, signals.SIGTERM)
             if self._terminal is not None:
                 self._end_with(signals.SIGHUP)
             self._end_with(signals.SIGTERM)
@@ -307,7 +306,7 @@ class LocalProcess(Awaited):
             while session.lives() and kills < _KILL_ROUNDS:
                 if time.monotonic() > deadline:
                     kills += 1
-                    session.signal(signals.SIGKILL)
+                    session.kill()
                 time.sleep(pause)  # nothing tells of the end of a process that is not our child
                 pause = min(2 * pause, 0.1)
         with self._lock:

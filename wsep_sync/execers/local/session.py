@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal as signals
+import threading
 from dataclasses import dataclass
 
 from ...errors import suppress_system
@@ -29,22 +30,25 @@ class ProcessSession:
         stat = _stat(leader)
         self._began = None if stat is None else stat.began
 
-    def signal(self, signal: signals.Signals, others: bool = False) -> bool:
-        """Signal all of it but the leader; return whether there was anybody who had not ended.
-
-        Args:
-            others: Not those of the leader's group.
-        """
+    def kill(self) -> bool:
+        """Kill all of it but the leader; return whether there was anybody who had not ended."""
         members = self._members()
         if members is None:
             return False
-        if not others:
-            with suppress_system():
-                os.killpg(self._leader, signal)
+        with suppress_system():
+            os.killpg(self._leader, signals.SIGKILL)
+        self._signal_others(members, signals.SIGKILL)
+        return bool(members)
+
+    def signal_others(self, *numbers: signals.Signals) -> None:
+        """Send each signal to all of it but the leader's group."""
+        self._signal_others(self._members() or {}, *numbers)
+
+    def _signal_others(self, members: dict[int, _Stat], *numbers: signals.Signals) -> None:
         for pid, stat in members.items():
             if stat.group != self._leader:
-                _signal_process(pid, stat.began, signal)
-        return bool(members)
+                for number in numbers:
+                    _signal_process(pid, stat.began, number)
 
     def lives(self) -> bool:
         """Whether there is anybody, besides the leader, who has not ended."""
@@ -63,19 +67,64 @@ class ProcessSession:
         """Return those who have not ended, or ``None`` where that cannot be known."""
         if self._began is None:
             return None
-        found = {}
+        if (leader := _stat(self._leader)) is not None and leader.began != self._began:
+            return {}  # another's session
+        members = _table.members(self._leader)
+        members.pop(self._leader, None)
+        return members
+
+
+class _Look:
+    """One look at all processes, for those who want to know of some sessions."""
+
+    def __init__(self) -> None:
+        self.sessions: set[int] = set()
+        self.found: dict[int, dict[int, _Stat]] | None = None  # of each: who has not ended
+
+    def take(self) -> None:
+        found: dict[int, dict[int, _Stat]] = {session: {} for session in self.sessions}
         for entry in os.listdir("/proc"):
             stat = _stat(int(entry)) if entry.isdecimal() else None
-            if stat is None or stat.session != self._leader:
-                continue
-            if int(entry) != self._leader:
-                # Orphans that have ended still count until process 1 reaps them, which is late in
-                # many a container, if ever.
-                if not stat.ended:
-                    found[int(entry)] = stat
-            elif stat.began != self._began:
-                return {}  # another's session
-        return found
+            # Orphans that have ended still count until process 1 reaps them, which is late in many
+            # a container, if ever.
+            if stat is not None and stat.session in found and not stat.ended:
+                found[stat.session][int(entry)] = stat
+        self.found = found
+
+
+class _Table:
+    """What /proc tells of processes. Thread-safe.
+
+    A look at it takes as long as there are processes, and where many commands end at once, as when
+    the clients of a server have all gone, each has to look several times. So those who want to know
+    while somebody looks share the next look.
+    """
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self._lock = threading.Lock()  # guards which is the next, and its sessions
+        self._next = _Look()
+        self._looking = threading.Lock()  # the turn of the one who looks
+
+    def members(self, session: int) -> dict[int, _Stat]:
+        """Return the processes of a session that have not ended; no look begun before counts."""
+        with self._lock:
+            look = self._next
+            look.sessions.add(session)
+        with self._looking:
+            if look.found is None:
+                with self._lock:
+                    self._next = _Look()
+                look.take()
+        assert look.found is not None
+        return dict(look.found[session])
+
+
+_table = _Table()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_table.begin)  # the one who looks is not there
 
 
 @dataclass(frozen=True)
