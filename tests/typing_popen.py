@@ -57,6 +57,7 @@ def popen(flag: bool, encoding: str | None, execer: Execer) -> None:
         Popen[str],
     )
     assert_type(Popen(["a"], url="ws://127.0.0.1"), Popen[bytes])
+    assert_type(Popen(["a"], url="ws://a", token="x", headers={}, timeout=1.5), Popen[bytes])
     Popen(["a"], "1")  # type: ignore[call-overload]
     Popen(["a"], input=b"")  # type: ignore[call-overload]
     Popen(["a"], umask="022")  # type: ignore[call-overload]
@@ -123,11 +124,12 @@ def others(flag: bool) -> None:
     call(["a"], input=b"")  # type: ignore[call-arg]
 
 
-def fan_out(urls: list[str], flag: bool) -> None:
+def fan_out(urls: list[str], flag: bool, execer: Execer) -> None:
     assert_type(wsep_sync.map(["a"], urls), Iterator[Outcome[bytes]])
     assert_type(wsep_sync.map("a", urls, 5, text=True, progress=True), Iterator[Outcome[str]])
     assert_type(wsep_sync.map("a", urls, text=flag), Iterator[Outcome[Any]])
     assert_type(wsep_sync.map("a", urls, stdin=None, input=b""), Iterator[Outcome[bytes]])
+    assert_type(wsep_sync.map("a", [execer, "ws://a"]), Iterator[Outcome[bytes]])
     wsep_sync.map("a", urls, capture_output=True)  # type: ignore[call-overload]
     for outcome in wsep_sync.map(["a"], iter(urls), max_workers=5, encoding="utf-8"):
         assert_type(outcome.url, str)

@@ -154,5 +154,5 @@ def test_a_progress_bar(url: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_progress_bar_without_tqdm(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    with pytest.raises(ImportError, match=r"wsep-sync\[progress\]"):
+    with pytest.raises(ImportError, match=r"pip install .*\[progress\]"):
         wsep_sync.map(["true"], [url], progress=True)

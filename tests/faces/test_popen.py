@@ -39,6 +39,7 @@ def test_the_signature_is_subprocess_s_and_more() -> None:
     ours = inspect.signature(wsep_sync.Popen).parameters
     theirs = inspect.signature(subprocess.Popen).parameters
     added = {"execer", "url", "tty", "size", "id", "clean_env"}
+    added |= {"token", "headers", "ssl_context", "timeout"}  # for connecting
     # process_group came with Python 3.11.
     assert set(ours) - added - {"process_group"} == set(theirs) - {"process_group"}
     for name in theirs:

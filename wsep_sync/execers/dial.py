@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..process import Execer
 
-__all__ = ["dial"]
+__all__ = ["CONNECT_TIMEOUT", "dial"]
 
 
 def dial(

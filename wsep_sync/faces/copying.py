@@ -33,6 +33,7 @@ __all__ = [
     "InputCopier",
     "OutputCopier",
     "check_readable",
+    "deadline_in",
     "is_null_device",
     "remaining",
     "same_open_file",
@@ -52,6 +53,11 @@ class _RawReader(Protocol):
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
     def close(self) -> None: ...
+
+
+def deadline_in(timeout: float | None) -> float | None:
+    """Return the time of ``time.monotonic`` in so many seconds."""
+    return None if timeout is None else time.monotonic() + timeout
 
 
 def remaining(deadline: float | None) -> float | None:

@@ -19,7 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pexpect
 from pexpect import EOF, TIMEOUT, ExceptionPexpect
@@ -37,6 +37,9 @@ from .interaction import Filter, Interaction
 from .keyboard import Keyboard, Typing
 from .starting import Place
 from .terminal import Terminal
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "EOF",
@@ -92,6 +95,7 @@ class spawn(Typing, Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no
         url: Or the server that does, ``ws://HOST:PORT``, or the SSH host, ``ssh://USER@HOST``; by
             default ``$WSEP_URL``, and without one this machine.
         id: The name under which the terminal session can be attached again.
+        token, headers, ssl_context: For connecting to ``url``; as for :func:`.connect`.
         ignore_sighup: True lets the command ignore SIGHUP; by a shell, as for ``echo``.
         preexec_fn: Cannot be had at a distance.
         use_poll: Makes no difference: poll(2) is always used.
@@ -145,6 +149,9 @@ class spawn(Typing, Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no
         execer: Execer | None = None,
         url: str | None = None,
         id: str = "",
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__(
             timeout=timeout,
@@ -157,7 +164,7 @@ class spawn(Typing, Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no
         if id and not echo:
             raise ValueError("a session that is attached by its id has the echo it has")
         self.pid: int | None = None
-        self._place = Place(execer, url or None)
+        self._place = Place(execer, url or None, token, headers, ssl_context)
         self._id = id
         # A remote terminal's lines end in this, whatever those of this machine end in.
         self.linesep = b"\n" if encoding is None else "\n"

@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from subprocess import DEVNULL, PIPE, CalledProcessError, CompletedProcess
 from typing import TYPE_CHECKING, Any, AnyStr, Generic, overload
 
-from ..errors import WsepError, suppress_system
+from ..errors import StartError, WsepError, suppress_system
+from ..execers.local.execer import LocalExecer
 from ..lazy import importing
+from ..process import Execer, Process
+from ..protocol.command import Command
 from ..streams.wakeup import a_while
-from .popen import Popen, ending
+from .copying import deadline_in, remaining
+from .ending import ending
+from .popen import Popen
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,48 +36,50 @@ class Outcome(Generic[AnyStr]):
     """What became of the command on one server.
 
     Attributes:
-        url: The server.
+        url: The server; "" if it was an execer.
         result: The command's status and outputs, if it ran to its end.
         error: Why it did not: ``ConnectError``, ``FileNotFoundError``, ``TimeoutExpired``,
             ``ExitMissing`` or another that :func:`~wsep_sync.run` raises.
+        execer: The execer, if it was one.
     """
 
     url: str
     result: CompletedProcess[AnyStr] | None = None
     error: Exception | None = None
+    execer: Execer | None = None
 
 
 @overload
 def map(
     command: CommandLine,
-    urls: Iterable[str],
+    urls: Iterable[str | Execer],
     max_workers: int = 32,
     **options: Unpack[MapWithText],
 ) -> Iterator[Outcome[str]]: ...
 @overload
 def map(
     command: CommandLine,
-    urls: Iterable[str],
+    urls: Iterable[str | Execer],
     max_workers: int = 32,
     **options: Unpack[MapWithEncoding],
 ) -> Iterator[Outcome[str]]: ...
 @overload
 def map(
     command: CommandLine,
-    urls: Iterable[str],
+    urls: Iterable[str | Execer],
     max_workers: int = 32,
     **options: Unpack[MapInBytes],
 ) -> Iterator[Outcome[bytes]]: ...
 @overload
 def map(
     command: CommandLine,
-    urls: Iterable[str],
+    urls: Iterable[str | Execer],
     max_workers: int = 32,
     **options: Unpack[MapAny],
 ) -> Iterator[Outcome[Any]]: ...
 def map(
     command: CommandLine,
-    urls: Iterable[str],
+    urls: Iterable[str | Execer],
     max_workers: int = 32,
     *,
     progress: bool = False,
@@ -87,33 +94,40 @@ def map(
 
     Args:
         command: As for :func:`~wsep_sync.run`.
-        urls: The servers. They are taken as they are needed, so there may be any number.
+        urls: The servers, or execers, which are left open. They are taken as they are needed, so
+            there may be any number.
         max_workers: How many commands run at the same time, each with a thread of its own.
         progress: Show a progress bar on stderr; needs tqdm, the extra ``progress``.
-        options: As for :func:`~wsep_sync.run`; ``timeout`` is for each command by itself. By
-            default stdout and stderr are captured and stdin is empty.
+        options: As for :func:`~wsep_sync.run`; ``timeout`` is for each command by itself,
+            and for connecting to it. By default stdout and stderr are captured and stdin is empty.
 
     Yields:
-        An :class:`Outcome` for each URL. A failure is a value, not raised; a non-zero exit status
-        is one of those only with ``check=True``.
+        An :class:`Outcome` for each of them. A failure is a value, not raised; a non-zero exit
+        status is one of those only with ``check=True``.
 
     Raises:
         ImportError: There is no tqdm to show progress with.
-        ValueError: ``max_workers`` is not positive; ``execer`` or ``url`` among the options.
+        TypeError: ``urls`` is one string, or an option is unknown or of the wrong type.
+        ValueError: ``max_workers`` is not positive; ``execer`` or ``url`` among the options; or
+            options that do not go together, wherever it be.
     """
+    if isinstance(urls, (str, bytes)):
+        raise TypeError(f"urls must be a list of them, not one {type(urls).__name__}")
     if max_workers < 1:
         raise ValueError(f"max_workers must be 1 or more, not {max_workers}")
     for name in ("execer", "url"):
         if options.get(name) is not None:
             raise ValueError(f"{name}: the servers are those of urls")
+    fan_out = _FanOut(command, options)
+    fan_out.check()
     bar = None
     if progress:
         bar = _progress_bar(len(urls) if isinstance(urls, Sized) else None)
-    return _outcomes(_FanOut(command, options), iter(urls), max_workers, bar)
+    return _outcomes(fan_out, iter(urls), max_workers, bar)
 
 
 def _outcomes(
-    fan_out: _FanOut, urls: Iterator[str], max_workers: int, bar: Any
+    fan_out: _FanOut, urls: Iterator[str | Execer], max_workers: int, bar: Any
 ) -> Iterator[Outcome[Any]]:
     # It takes its time, which those who run one command need not spend.
     with importing:
@@ -137,6 +151,21 @@ def _outcomes(
             pool.shutdown()
 
 
+# Those of the options that execers have no use for.
+_CONNECTING = ("token", "headers", "ssl_context")
+
+
+class _WouldStart(Exception):
+    """All is well with the options."""
+
+
+class _Nowhere(LocalExecer):
+    """Where nothing can be wrong with options but what is so everywhere."""
+
+    def start(self, command: Command) -> Process:  # noqa: ARG002
+        raise _WouldStart
+
+
 class _FanOut:
     """The commands of one :func:`map` that run."""
 
@@ -156,21 +185,37 @@ class _FanOut:
         self._running: set[Popen[Any]] = set()
         self._stopped = False
 
-    def run(self, url: str) -> Outcome[Any]:
-        try:
-            return Outcome(url, self._run(url))
-        except Exception as error:
-            return Outcome(url, error=_without_frames(error))
+    def check(self) -> None:
+        """Raise what is wrong with the options wherever the command runs; start nothing."""
+        # What is for connecting has no place at an execer. A file that is missing, and a user whom
+        # nobody knows here, may be there.
+        options = {n: v for n, v in self._options.items() if n not in _CONNECTING}
+        with contextlib.suppress(_WouldStart, OSError, StartError, KeyError):
+            Popen(self._command, execer=_Nowhere(), **options)
 
-    def _run(self, url: str) -> CompletedProcess[Any]:
-        with ending(self._command, url=url, **self._options) as process:
+    def run(self, where: str | Execer) -> Outcome[Any]:
+        url, execer = (where, None) if isinstance(where, str) else ("", where)
+        try:
+            return Outcome(url, self._run(where), execer=execer)
+        except Exception as error:
+            return Outcome(url, error=_without_frames(error), execer=execer)
+
+    def _run(self, where: str | Execer) -> CompletedProcess[Any]:
+        options = self._options
+        if isinstance(where, str):
+            options = {**options, "url": where}
+        else:
+            options = {n: v for n, v in options.items() if n not in _CONNECTING}
+            options["execer"] = where
+        deadline = deadline_in(self._timeout)
+        with ending(self._command, within=self._timeout, **options) as process:
             with self._lock:
                 self._running.add(process)
                 stopped = self._stopped
             try:
                 if stopped:
                     process.kill()
-                out, err = process.communicate(self._input, self._timeout)
+                out, err = process.communicate(self._input, remaining(deadline))
             finally:
                 with self._lock:
                     self._running.discard(process)

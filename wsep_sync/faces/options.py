@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
+    import ssl
+
     from _typeshed import ReadableBuffer, StrOrBytesPath
     from typing_extensions import Required
 
@@ -79,6 +81,10 @@ class _Options(TypedDict, total=False):
     size: tuple[int, int] | None
     id: str
     clean_env: bool
+    token: str | None
+    headers: Mapping[str, str] | None
+    ssl_context: ssl.SSLContext | None
+    timeout: float | None
 
 
 class OptionsWithText(_Options, total=False):
@@ -126,19 +132,15 @@ class AnyOptions(_Options, total=False):
 # What those take that see a command to its end.
 
 
-class _Timeout(TypedDict, total=False):
-    timeout: float | None
-
-
-class _Text(_Timeout, total=False):
+class _Text(TypedDict, total=False):
     input: str | None
 
 
-class _Bytes(_Timeout, total=False):
+class _Bytes(TypedDict, total=False):
     input: ReadableBuffer | None
 
 
-class _Any(_Timeout, total=False):
+class _Any(TypedDict, total=False):
     input: ReadableBuffer | str | None
 
 

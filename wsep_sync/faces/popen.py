@@ -15,10 +15,10 @@ import os
 import signal as signals
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from subprocess import DEVNULL, PIPE, TimeoutExpired
 from types import GenericAlias, TracebackType
-from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, cast, overload
+from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, overload
 
 from ..errors import ExitError, ExitMissing, OutputUnread, suppress_system
 from ..process import CLOSE_GRACE, SIGKILL, Execer, Process, ended
@@ -31,6 +31,8 @@ from .piped import Piped
 from .starting import Endpoints, Place, Surroundings, command_line, refuse, start, terminal
 
 if TYPE_CHECKING:
+    import ssl
+
     from _typeshed import StrOrBytesPath
     from typing_extensions import Self, Unpack
 
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Popen",
-    "ending",
 ]
 
 # How long a command has to end by itself when Ctrl-C was pressed, as in subprocess.
@@ -132,6 +133,8 @@ class Popen(Generic[AnyStr]):
         size: The terminal's rows and columns, by default 24 and 80.
         id: The name under which the terminal's session can be attached again.
         clean_env: The command sees the variables of ``env`` and no others.
+        token, headers, ssl_context: For connecting to ``url``; as for :func:`.connect`.
+        timeout: Seconds for connecting to ``url``, and again for the start there; 10 by default.
 
     Attributes:
         args: As given.
@@ -269,11 +272,15 @@ class Popen(Generic[AnyStr]):
         size: tuple[int, int] | None = None,
         id: str = "",
         clean_env: bool = False,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        timeout: float | None = None,
     ) -> None:
         self._process: Process | None = None
         self.returncode = self.stdin = self.stdout = self.stderr = None
         self._outputs: list[OutputCopier] = []  # of those that are not piped
-        place = Place(execer, url)
+        place = Place(execer, url, token, headers, ssl_context, timeout)
         refuse(
             preexec_fn=preexec_fn is not None and not place.local,
             startupinfo=startupinfo is not None,
@@ -587,15 +594,3 @@ def _break_pipe(process: Process) -> None:
     """Do what a kernel does to a command that writes to a pipe without a reader."""
     with suppress_system(OSError, ValueError):  # no signals there: what it writes is dropped
         process.send_signal(signals.SIGPIPE)
-
-
-@contextlib.contextmanager
-def ending(*popenargs: Any, **kwargs: Any) -> Iterator[Popen[Any]]:
-    """A process that does not survive what is raised in the block."""
-    with cast("Any", Popen)(*popenargs, **kwargs) as process:
-        process._forward_interrupt = True
-        try:
-            yield process
-        except BaseException:  # Ctrl-C, too
-            process._abandon()
-            raise

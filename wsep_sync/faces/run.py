@@ -5,7 +5,8 @@ from __future__ import annotations
 from subprocess import PIPE, STDOUT, CalledProcessError, CompletedProcess
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from .popen import ending
+from .copying import deadline_in, remaining
+from .ending import ending
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
@@ -116,11 +117,11 @@ def run(
     Args:
         input: What to write to its stdin.
         capture_output: Pipe stdout and stderr.
-        timeout: Seconds it may take.
+        timeout: Seconds it may take, connecting to where it runs included, except by ``execer``.
         check: Raise ``CalledProcessError`` unless it ends with status 0.
 
     Raises:
-        TimeoutExpired: It took longer.
+        TimeoutExpired: It took longer, or no connection was made in time.
         CalledProcessError: It failed, and ``check`` is true.
         ExitMissing: The connection ended before the exit status came.
         OSError, ConnectError, ValueError: As :class:`Popen`.
@@ -133,8 +134,9 @@ def run(
         if kwargs.get("stdout") is not None or kwargs.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         kwargs["stdout"] = kwargs["stderr"] = PIPE
-    with ending(*popenargs, **kwargs) as process:
-        out, err = process.communicate(input, timeout)
+    deadline = deadline_in(timeout)
+    with ending(*popenargs, within=timeout, **kwargs) as process:
+        out, err = process.communicate(input, remaining(deadline))
     code = process.returncode
     assert code is not None
     if check and code:
@@ -149,13 +151,14 @@ def call(
     stdin: File = None,
     stdout: File = None,
     stderr: File = None,
-    *,
-    timeout: float | None = None,
     **options: Unpack[AnyOptions],
 ) -> int:
     """Run a command to its end and return its exit status; as :func:`run` in all else."""
-    with ending(args, bufsize, executable, stdin, stdout, stderr, **options) as process:
-        return process.wait(timeout)
+    timeout = options.pop("timeout", None)
+    deadline = deadline_in(timeout)
+    streams = (stdin, stdout, stderr)
+    with ending(args, bufsize, executable, *streams, within=timeout, **options) as process:
+        return process.wait(remaining(deadline))
 
 
 def check_call(
@@ -165,12 +168,10 @@ def check_call(
     stdin: File = None,
     stdout: File = None,
     stderr: File = None,
-    *,
-    timeout: float | None = None,
     **options: Unpack[AnyOptions],
 ) -> int:
     """Run a command to its end; as :func:`call`, but raise ``CalledProcessError`` if it fails."""
-    code = call(args, bufsize, executable, stdin, stdout, stderr, timeout=timeout, **options)
+    code = call(args, bufsize, executable, stdin, stdout, stderr, **options)
     if code:
         raise CalledProcessError(code, args)
     return 0

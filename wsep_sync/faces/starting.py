@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from ..streams.descriptors import Handover
 from .copying import is_null_device, same_open_file
 
 if TYPE_CHECKING:
+    import ssl
+
     from _typeshed import StrOrBytesPath
 
     from .options import CommandLine, Env, File
@@ -60,13 +62,33 @@ def refuse(**given: bool) -> None:
 
 
 class Place:
-    """Where commands run: an execer, the server at a URL or at ``$WSEP_URL``, or this machine."""
+    """Where commands run: an execer, the server at a URL or at ``$WSEP_URL``, or this machine.
 
-    def __init__(self, execer: Execer | None, url: str | None) -> None:
+    The rest is for connecting to a URL; see :func:`.dial`. ``timeout`` is of no use elsewhere, and
+    harmless.
+    """
+
+    def __init__(
+        self,
+        execer: Execer | None,
+        url: str | None,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        timeout: float | None = None,
+    ) -> None:
         if execer is not None and url is not None:
             raise ValueError("execer and url cannot both be given")
         if execer is None and url is None:
             url = os.environ.get(_URL_VARIABLE) or None
+        given: dict[str, Any] = {"token": token, "headers": headers, "ssl_context": ssl_context}
+        for name, value in given.items():
+            # Lest a command run here that was meant for where it is asked for a token.
+            if value is not None and (url is None or url[:6].lower() == "ssh://"):
+                raise ValueError(f"{name} is for connecting to a server: it needs a ws:// url")
+        if timeout is not None:
+            given["timeout"] = timeout
+        self._connecting = given
         self._execer = execer
         self._url = url
         self.local = url is None and (execer is None or isinstance(execer, LocalExecer))
@@ -81,7 +103,7 @@ class Place:
         if self._execer is not None:
             return start(self._execer)
         if self._url is not None:
-            with dial(self._url, session_id=id) as server:
+            with dial(self._url, session_id=id, **self._connecting) as server:
                 return start(server)
         return start(LocalExecer())
 
