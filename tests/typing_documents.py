@@ -9,6 +9,7 @@ them finds anything.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -42,11 +43,16 @@ def main() -> int:
         # Whoever has no types of their own, such as pexpect, is known to the package's settings.
         mypy = [scripts / "mypy", f"--config-file={ROOT / 'pyproject.toml'}"]
         mypy += ["--scripts-are-modules", f"--python-version={PYTHON}", *modules]
-        settings = {"include": ["*.py"], "pythonVersion": PYTHON}
+        settings = {"include": ["*.py"], "pythonVersion": PYTHON, "extraPaths": [str(ROOT)]}
         (directory / "pyrightconfig.json").write_text(json.dumps(settings))
         pyright = [scripts / "pyright", f"--project={name}", f"--pythonpath={sys.executable}"]
-        found = [subprocess.run(list(map(str, command)), cwd=name) for command in (mypy, pyright)]
-    return int(any(checker.returncode for checker in found))
+        # Neither finds a package that is installed in place, by a hook of its import.
+        env = {**os.environ, "MYPYPATH": str(ROOT)}
+        found = [
+            subprocess.run(list(map(str, command)), cwd=name, env=env, check=False).returncode
+            for command in (mypy, pyright)
+        ]
+    return int(any(found))
 
 
 if __name__ == "__main__":
