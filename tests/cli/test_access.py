@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import websocket
 from certificates import certificates
-from helpers import SECONDS, Task, ends_processes, eventually, gone, sh
+from helpers import SECONDS, Task, ends_processes, eventually, gone, sh, start_message
 from programs import (
     WSEP_SYNC,
     ServerProcess,
@@ -557,6 +558,22 @@ def test_readiness_and_the_socket_of_systemd(tmp_path: Path) -> None:
             finally:
                 process.kill()
     assert states == [b"READY=1", b"STOPPING=1"]
+
+
+# Pings
+
+
+def test_pings_as_often_as_a_proxy_wants_them() -> None:
+    with (
+        server_process("--ping-interval", "1") as (url, _),
+        contextlib.closing(
+            websocket.create_connection(url, timeout=15, suppress_origin=True)
+        ) as ws,
+    ):
+        ws.send_binary(start_message(Command("cat", stdin=True)))
+        opcode = None
+        while opcode != websocket.ABNF.OPCODE_PING:  # long before 25 seconds
+            opcode, _ = ws.recv_data(control_frame=True)
 
 
 # A Unix socket

@@ -95,6 +95,14 @@ examples:
         help="run every command as this user, whatever the client asks for",
     )
     serve.add_argument(
+        "--ping-interval",
+        type=_seconds,
+        default=25.0,
+        metavar="SECONDS",
+        help="how often clients are sent a ping, for the sake of proxies that close what is idle "
+        "(default: 25)",
+    )
+    serve.add_argument(
         "--grace",
         type=_duration,
         default=10.0,

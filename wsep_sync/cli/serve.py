@@ -64,6 +64,7 @@ def serve(arguments: argparse.Namespace, signals: Signals) -> int:
     options = Options(
         session_timeout=arguments.session_timeout,
         start_timeout=arguments.start_timeout,
+        ping_interval=arguments.ping_interval,
         log_arguments=arguments.log_arguments,
     )
     server = Server(max_sessions=arguments.max_sessions)

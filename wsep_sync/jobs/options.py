@@ -40,16 +40,22 @@ class Options:
         read_only: Let clients watch the sessions there are, and no more: what they type and
             signal is ignored, and so is the size of their terminals; what would start a command
             is refused. While one watches, a session has a client, and lives on.
+        ping_interval: Seconds between pings, which keep proxies from closing what is idle; by
+            default 25. They are sent up to 3 seconds late.
     """
 
     session_timeout: float = 300.0
     start_timeout: float = 60.0
     log_arguments: bool = False
     read_only: bool = False
+    ping_interval: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("session_timeout", "start_timeout"):
-            if not 0 < (seconds := getattr(self, name)) <= threading.TIMEOUT_MAX:
+        for name in ("session_timeout", "start_timeout", "ping_interval"):
+            seconds = getattr(self, name)
+            if name == "ping_interval" and seconds is None:
+                continue
+            if not 0 < seconds <= threading.TIMEOUT_MAX:
                 raise ValueError(f"{name} must be above 0, not {seconds}")
 
 

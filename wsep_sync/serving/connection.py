@@ -100,6 +100,8 @@ class Connection:
 
     def __init__(self, transport: Transport, start: Starter, options: Options) -> None:
         self._peer = transport.peer
+        if options.ping_interval is not None:
+            transport.ping_every(options.ping_interval)
         self._transport = polled(transport)
         self._wakeup = self._transport.wakeup
         self._start_process = start

@@ -109,6 +109,9 @@ class Transport(ABC):
             reason: What the peer is told; cut to the 123 bytes of UTF-8 that fit.
         """
 
+    def ping_every(self, seconds: float) -> None:  # noqa: B027 - one in memory has nobody to ping
+        """Send pings so often from now on, rather than every 25 seconds. Before it is used."""
+
     @abstractmethod
     def hung_up(self) -> bool:
         """Return whether the connection has ended or the peer is gone, as far as can be seen.

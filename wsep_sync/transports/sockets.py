@@ -245,6 +245,9 @@ class SocketTransport(Transport, PolledTransport):
                 self._stream.close()
             self._receive_lock.release()
 
+    def ping_every(self, seconds: float) -> None:
+        self._stream.ping_every(seconds)
+
     def hung_up(self) -> bool:
         return self._closing or self._ended is not None or self._stream.hung_up()
 

@@ -113,7 +113,8 @@ class StreamSocket:
         # What follows is single values, each replaced in one step.
         self._wants_to_send, self._wants_to_receive = WRITE, 0  # the loop's, to wait for
         self._ping = ping
-        self._next_ping = time.monotonic() + liveness.PING_INTERVAL
+        self._ping_interval = liveness.PING_INTERVAL
+        self._next_ping = time.monotonic() + self._ping_interval
         self._deadline: float | None = None  # time.monotonic()
         # How often receiving may yet read, where it is not to block; None where it is.
         self.reads_left: int | None = None
@@ -365,6 +366,11 @@ class StreamSocket:
             self.wakeup.clear()
             self.tick()
 
+    def ping_every(self, seconds: float) -> None:
+        """Send pings so often from now on. Before it is used."""
+        self._ping_interval = seconds
+        self._next_ping = time.monotonic() + seconds
+
     def tick(self) -> None:
         """Do what is to be done from time to time; by the receiving thread."""
         if self._shut:
@@ -372,7 +378,7 @@ class StreamSocket:
         self._check_peer()
         now = time.monotonic()
         if now >= self._next_ping:
-            self._next_ping = now + liveness.PING_INTERVAL
+            self._next_ping = now + self._ping_interval
             if not self._control:  # or it would replace a pong, which the peer waits for
                 self._control.append(self._ping())
         self._send_control()
