@@ -82,6 +82,12 @@ class Process(ABC):
     reattached: bool = False
     features: frozenset[str] = frozenset((FEATURE_SIGNAL,))
 
+    #: Where it runs, in words; "" where nobody has any.
+    _place: str = ""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: pid {self.pid}{self._place and ' '}{self._place}>"
+
     @abstractmethod
     def resize(self, rows: int, cols: int) -> None:
         """Give the terminal a new size; without a terminal, do nothing.

@@ -33,6 +33,11 @@ def test_arguments(execer: Execer, arguments: tuple[str, ...], tty: bool) -> Non
         process.wait(SECONDS)
 
 
+def test_it_says_which_it_is(execer: Execer) -> None:
+    with execer.start(sh("exit 0")) as process:
+        assert f"Process: pid {process.pid}" in repr(process)
+
+
 def test_env_is_added(execer: Execer) -> None:
     command = sh('echo "$WSEP_A"; echo "${PATH:+path}"', env=["WSEP_A=a"])
     assert run(execer, command)[0] == b"a\npath\n"

@@ -145,6 +145,13 @@ def test_there_has_to_be_a_server_to_connect_to(name: str) -> None:
             spawn("true", **where, **option)
 
 
+def test_a_process_says_where_it_runs(url: str) -> None:
+    with Popen(["true"], url=url) as there, Popen(["true"], execer=LocalExecer()) as here:
+        peer = url.removeprefix("ws://")
+        assert repr(there.process) == f"<RemoteProcess: pid {there.pid} at {peer}>"
+        assert repr(here.process) == f"<LocalProcess: pid {here.pid} on this machine>"
+
+
 # map
 
 

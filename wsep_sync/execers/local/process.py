@@ -43,6 +43,7 @@ class LocalProcess(Awaited):
     """A command on this machine. Made by :class:`LocalExecer`."""
 
     features = frozenset((FEATURE_SIGNAL, FEATURE_CLOSE_OUTPUT, FEATURE_DISCARD))
+    _place = "on this machine"
 
     def __init__(self, command: Command, environment: dict[str, str] | None) -> None:
         # Guards _status and _watch, and keeps the pid from being reaped between a look at _status

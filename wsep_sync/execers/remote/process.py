@@ -89,6 +89,7 @@ class RemoteProcess(Awaited):
         self.pid = dialogue.pid.pid
         self.reattached = dialogue.pid.reattached
         self.features = dialogue.features
+        self._place = f"at {transport.peer}" if transport.peer else ""
         self._transport = transport
         self._dialogue = dialogue
         self._tty = command.tty

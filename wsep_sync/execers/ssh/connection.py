@@ -41,12 +41,13 @@ class Connection:
 
     Attributes:
         running: How many commands run on it, or are being started; the execer's lock guards it.
+        url: Where it leads.
     """
 
     def __init__(self, login: Login) -> None:
         self.running = 0
         self._timeout = login.timeout
-        self._url = login.url
+        self.url = login.url
         self._client = login.connect()
         self._transport = self._client.get_transport()
         self._statuses: dict[int, Status] = self._transport.packetizer.statuses
@@ -113,13 +114,13 @@ class Connection:
             if isinstance(error, TimeoutError):
                 if time.monotonic() - began < self._timeout:
                     raise  # that of a signal's handler
-                reason = f"no answer from {self._url} in {self._timeout:g} seconds"
+                reason = f"no answer from {self.url} in {self._timeout:g} seconds"
                 raise StartError(reason) from error
             if isinstance(error, lost()) and not isinstance(error, StartError):
                 if self.has_ended():
-                    reason = f"{self._url}: {error}".rstrip(": ")
+                    reason = f"{self.url}: {error}".rstrip(": ")
                     raise TransportClosed(1006, reason) from error
-                raise StartError(f"{self._url} refused it: {error}") from error
+                raise StartError(f"{self.url} refused it: {error}") from error
             raise
 
     def _start(
@@ -184,7 +185,7 @@ class Connection:
         except lost() as error:
             if not self.has_ended():
                 raise io.UnsupportedOperation(
-                    f"what sends signals to commands has ended on {self._url}"
+                    f"what sends signals to commands has ended on {self.url}"
                 ) from error
 
     def end_of_file(self, terminal: str) -> bytes:

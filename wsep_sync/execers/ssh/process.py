@@ -49,6 +49,7 @@ class SSHProcess(Awaited):
         finished: Callable[[], None],
     ) -> None:
         self.pid = pid
+        self._place = f"at {connection.url}"
         self._connection = connection
         self._channel = channel
         self._tty = command.tty
