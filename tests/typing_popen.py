@@ -67,6 +67,7 @@ def commands() -> None:
     assert_type(Command("ls", ["-la"]).args, tuple[str, ...])
     Command(Path("ls"), iter("ab"), env={"A": "a"}, working_dir=Path(), discard=["stdout"])
     Command("ls", env=["A=a"])
+    Command("ls", argv0="-ls", user="me", group="us", groups=["a", 1], restore_signals=False)
     Command(b"ls")  # type: ignore[arg-type]
     Command("ls", [5])  # type: ignore[list-item]
     wsep_sync.Popem  # type: ignore[attr-defined]  # noqa: B018

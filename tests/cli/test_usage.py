@@ -101,6 +101,8 @@ def test_help_for_a_reader_who_has_enough() -> None:
         "kill somebody",
         "notty --env NAME true",
         "notty --header nothing true",
+        "notty --user :staff true",
+        "notty --user me: true",
         "notty --rows 24 true",
         "tty --rows 0 true",
         "tty --cols 65536 true",
@@ -185,6 +187,15 @@ def test_variables_and_the_directory(at_server: list[str], tmp_path: Path) -> No
     done = run("notty", *at_server, "--cwd", "/no/such/directory", "--", "ls")
     assert (done.returncode, done.stdout) == (127, b"")
     has_one_line(done.stderr, "/no/such/directory: No such file")
+
+
+def test_a_user_and_a_group(at_server: list[str]) -> None:
+    for user, ids in (("nobody:nogroup", "65534 65534"), ("nobody", f"65534 {os.getgid()}")):
+        done = run("notty", *at_server, "--user", user, "--", "sh", "-c", "echo $(id -u) $(id -g)")
+        assert (done.returncode, done.stdout.decode(), done.stderr) == (0, f"{ids}\n", b"")
+    done = run("notty", *at_server, "--user", "no-such-user", "--", "id")
+    assert (done.returncode, done.stdout) == (126, b"")
+    has_one_line(done.stderr, "no-such-user")
 
 
 def test_headers_are_sent_by_whatever_connects() -> None:

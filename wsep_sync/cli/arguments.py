@@ -206,6 +206,14 @@ examples:
             "--cwd", default="", metavar="DIR", help="run it in this directory, over there"
         )
         client.add_argument(
+            "--user",
+            type=_user,
+            default=("", ""),
+            metavar="NAME[:GROUP]",
+            help="run it as this user over there, names or numbers, if the server may do that; "
+            "without a group, it has the server's",
+        )
+        client.add_argument(
             "command",
             nargs=argparse.REMAINDER,
             metavar="[--] COMMAND ARG...",
@@ -419,6 +427,13 @@ def _variable(text: str) -> str:
     if text.find("=", 1) < 0:
         raise argparse.ArgumentTypeError(f"must be NAME=VALUE, not {text!r}")
     return text
+
+
+def _user(text: str) -> tuple[str, str]:
+    name, colon, group = text.partition(":")
+    if not name or (colon and not group):
+        raise argparse.ArgumentTypeError(f"must be NAME or NAME:GROUP, not {text!r}")
+    return name, group
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -172,6 +172,8 @@ def client_command(
             argv[1:],
             env=(*env, *arguments.env),
             working_dir=arguments.cwd,
+            user=arguments.user[0],
+            group=arguments.user[1],
             **options,  # type: ignore[arg-type]
         )
     except ValueError as error:

@@ -134,6 +134,11 @@ class Command:
             merge: bool = False,
             umask: int = -1,
             clean_env: bool = False,
+            argv0: str = "",
+            user: str = "",
+            group: str = "",
+            groups: Iterable[int | str] | None = None,
+            restore_signals: bool = True,
         ) -> None: ...
 
     def __post_init__(self) -> None:
