@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +43,12 @@ def with_spawn(command: list[str], url: str, **options: Any) -> Any:
         child.expect(wsep_sync.expect.EOF)
 
 
+def with_getoutput(command: list[str], timeout: float | None = None, **options: Any) -> Any:
+    return wsep_sync.getoutput(shlex.join(command), **options)
+
+
 CALLS: dict[str, Callable[..., Any]] = {
+    "getoutput": with_getoutput,
     "run": run,
     "call": wsep_sync.call,
     "check_call": wsep_sync.check_call,
@@ -65,7 +71,7 @@ def black_hole() -> Iterator[str]:
         yield f"ws://127.0.0.1:{sock.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if name not in ("Popen", "spawn")])
+@pytest.mark.parametrize("name", ["run", "call", "check_call", "check_output", "map"])
 def test_a_timeout_bounds_connecting(name: str) -> None:
     began = time.monotonic()
     with black_hole() as url, pytest.raises(TimeoutExpired) as caught:

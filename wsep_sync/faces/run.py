@@ -9,6 +9,9 @@ from .copying import deadline_in, remaining
 from .ending import ending
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
     from _typeshed import StrOrBytesPath
     from typing_extensions import Unpack
 
@@ -261,6 +264,9 @@ def getstatusoutput(
     errors: str | None = None,
     execer: Execer | None = None,
     url: str | None = None,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> tuple[int, str]:
     """Run a shell's command line; return its exit status and all its output, errors included.
 
@@ -276,6 +282,9 @@ def getstatusoutput(
         errors=errors,
         execer=execer,
         url=url,
+        token=token,
+        headers=headers,
+        ssl_context=ssl_context,
     )
     return result.returncode, result.stdout.removesuffix("\n")
 
@@ -287,6 +296,18 @@ def getoutput(
     errors: str | None = None,
     execer: Execer | None = None,
     url: str | None = None,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> str:
     """Return what :func:`getstatusoutput` does, without the exit status."""
-    return getstatusoutput(cmd, encoding=encoding, errors=errors, execer=execer, url=url)[1]
+    return getstatusoutput(
+        cmd,
+        encoding=encoding,
+        errors=errors,
+        execer=execer,
+        url=url,
+        token=token,
+        headers=headers,
+        ssl_context=ssl_context,
+    )[1]
