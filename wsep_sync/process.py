@@ -63,8 +63,9 @@ class Process(ABC):
         reattached: Whether this is a terminal session that was running already.
         features: What it can, of the protocol's additions: ``signal``, if it is not to be hung up
             on instead; ``close_output``, if an output that is closed here is closed for the
-            command; ``discard``, if it has the null device for what is to be discarded. Of a
-            remote command, whatever its server has named in the pid.
+            command; ``discard``, if it has the null device for what is to be discarded; ``echo``,
+            if its terminal's can be told and set. Of a remote command, whatever its server has
+            named in the pid.
 
     An output that nobody reads holds the command up: a local command once its pipe is full, a
     remote one once the limit of its execer is reached (1 MiB for each output by default). The
@@ -109,6 +110,25 @@ class Process(ABC):
             io.UnsupportedOperation: The server has no way to do it (the reference has none).
             PermissionError: The command runs as somebody else who may not be signalled.
         """
+
+    def echo(self, on: bool | None = None) -> bool:  # noqa: ARG002 - for those who can
+        """Return whether the terminal shows what is typed.
+
+        Blocks until the answer of a server has come.
+
+        Args:
+            on: Let it, or let it not, first; ``None`` leaves it.
+
+        Raises:
+            io.UnsupportedOperation: There is no terminal; or neither can be done where it is, as at
+                a server without ``echo`` among its features.
+            BrokenPipeError: The command has ended, or the connection.
+            ValueError: It is closed.
+        """
+        raise io.UnsupportedOperation(
+            "the echo of this terminal can be neither seen nor set from here; "
+            "spawn(..., echo=False) turns it off from the start"
+        )
 
     @abstractmethod
     def wait(self, timeout: float | None = None) -> None:

@@ -18,6 +18,8 @@ from wsep_sync.protocol.messages import (
     MAX_MESSAGE,
     CloseOutput,
     CloseStdin,
+    Echo,
+    EchoIs,
     Ended,
     Eof,
     ExitCode,
@@ -35,8 +37,8 @@ from wsep_sync.protocol.messages import (
 )
 from wsep_sync.transports.base import close_reason
 
-_CLIENT = (Start, Stdin, CloseStdin, Resize, Signal, Taken, CloseOutput)
-_SERVER = (Pid, Stdout, Stderr, Ended, Eof, ExitCode, StdinTaken)
+_CLIENT = (Start, Stdin, CloseStdin, Resize, Signal, Taken, CloseOutput, Echo)
+_SERVER = (Pid, Stdout, Stderr, Ended, Eof, ExitCode, StdinTaken, EchoIs)
 
 # CPU seconds that one message may take: thousands of times what any should.
 _SLOW = 5.0
@@ -69,7 +71,7 @@ _values = st.recursive(
 )
 _types = st.sampled_from(
     (
-        *("start", "stdin", "close_stdin", "resize", "signal", "taken", "close_output"),
+        *("start", "stdin", "close_stdin", "resize", "signal", "taken", "close_output", "echo"),
         *("pid", "stdout", "stderr", "ended", "exit_code", "x", "START"),
     )
 )
@@ -167,6 +169,8 @@ _right = st.one_of(
     st.builds(Taken, st.integers(0, 2**48 - 1), st.none(), st.none() | st.integers(1, 2**48 - 1)),
     st.builds(CloseOutput, st.sampled_from(("stdout", "stderr"))),
     st.builds(StdinTaken, st.integers(0, 2**48 - 1), st.booleans()),
+    st.builds(Echo, st.none() | st.booleans()),
+    st.builds(EchoIs, st.integers(0, 2**48 - 1), st.booleans()),
     st.builds(Pid, st.integers(0, 2**31), st.lists(_fields, max_size=3).map(tuple), st.booleans()),
     st.builds(ExitCode, st.integers(-1, 255), _fields, st.integers(0, 64)),
 )

@@ -30,6 +30,8 @@ from wsep_sync.protocol.messages import (
     STDIN_HEADER,
     CloseOutput,
     CloseStdin,
+    Echo,
+    EchoIs,
     Ended,
     Eof,
     Resize,
@@ -371,3 +373,13 @@ def test_a_status_that_waits_to_be_sent_is_sent() -> None:
 def test_nonsense_is_refused_after_the_status_too() -> None:
     server = finished()
     refused(server, NONSENSE[0])
+
+
+def test_one_answer_for_many_questions() -> None:
+    server = running(Command("x", tty=True))
+    for on in (None, False, None):
+        assert tell(server, Echo(on)) == Echo(on)
+        server.echo_is(False)
+    # However many came: what waits for a client that does not read is bounded.
+    assert server.messages() == [EchoIs(3, False).encode()]
+    assert server.messages() == []

@@ -26,6 +26,8 @@ from wsep_sync.protocol.messages import (
     Attach,
     CloseOutput,
     CloseStdin,
+    Echo,
+    EchoIs,
     Ended,
     Eof,
     ExitCode,
@@ -147,6 +149,9 @@ def test_every_addition_is_among_these() -> None:
         (StdinTaken(7), b'{"type":"taken","stdin":7,"closed":false}\n'),
         (StdinTaken(7, True), b'{"type":"taken","stdin":7,"closed":true}\n'),
         (CloseOutput("stderr"), b'{"type":"close_output","stream":"stderr"}\n'),
+        (Echo(), b'{"type":"echo"}\n'),
+        (Echo(False), b'{"type":"echo","on":false}\n'),
+        (EchoIs(7, True), b'{"type":"echo","answers":7,"on":true}\n'),
         (Eof("stderr"), b'{"type":"eof","stream":"stderr"}\n'),
         (Ended(ExitCode(0)), b'{"type":"ended","exit_code":0,"error":""}\n'),
         (
@@ -201,6 +206,7 @@ client_messages = st.one_of(
     st.builds(Signal, st.integers(0, 64)),
     st.builds(Taken, positions, positions, st.none() | st.integers(1, 2**48 - 1)),
     st.builds(CloseOutput, st.sampled_from(["stdout", "stderr"])),
+    st.builds(Echo, st.none() | st.booleans()),
 )
 statuses = st.one_of(
     st.builds(ExitCode, st.integers(0, 255), names),
@@ -208,6 +214,7 @@ statuses = st.one_of(
     st.integers(1, 64).map(lambda number: ExitCode(-1, signal_message(number), number)),
 )
 server_messages = st.one_of(
+    st.builds(EchoIs, st.integers(0, 2**48 - 1), st.booleans()),
     st.builds(Pid, st.integers(), st.lists(names).map(tuple), st.booleans()),
     st.builds(StdinTaken, st.integers(0, 2**48 - 1), st.booleans()),
     st.builds(Ended, statuses),

@@ -135,6 +135,7 @@ def test_a_start_without_a_command_is_refused(value: object) -> None:
         '{"type":"start","command":{"command":"a"},"window":0}',
         '{"type":"start","command":{"command":"a","discard":["stdin"]}}',
         '{"type":"attach","id":"a","window":true}',
+        '{"type":"echo","on":1}',
         '{"type":"close_output"}',
         '{"type":"close_output","stream":1}',
     ],

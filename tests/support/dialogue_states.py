@@ -23,6 +23,8 @@ from wsep_sync.protocol.messages import (
     ClientMessage,
     CloseOutput,
     CloseStdin,
+    Echo,
+    EchoIs,
     Ended,
     Eof,
     ExitCode,
@@ -52,12 +54,14 @@ CLIENT_SAYS: dict[str, bytes] = {
     "signal": Signal(15).encode(),
     "taken": Taken(stdout=0).encode(),
     "close_output": CloseOutput("stdout").encode(),
+    "echo": Echo().encode(),
 }
 SERVER_SAYS: dict[str, bytes] = {
     "pid": Pid(1).encode(),
     "stdout": STDOUT_HEADER + b"x",
     "stderr": b'{"type":"stderr"}\nx',
     "taken": StdinTaken(1).encode(),
+    "echo": EchoIs(1, True).encode(),
     "ended": Ended(GOOD).encode(),
     "eof": Eof("stdout").encode(),
     "exit_code": GOOD.encode(),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import time
 
-from ..lazy import importing
 from ..process import Process
-from ..streams.descriptors import DescriptorWriter
 
 __all__ = [
     "Terminal",
@@ -32,61 +29,46 @@ class Terminal:
         return self._size
 
     def getecho(self) -> bool:
-        """Return whether the terminal of a local command echoes.
+        """Return whether the terminal shows what is typed.
 
         Raises:
-            io.UnsupportedOperation: The terminal is on another machine.
+            io.UnsupportedOperation: The server has no way to tell (the reference has none), nor has
+                SSH.
+            BrokenPipeError: The command has ended, or the connection.
         """
-        with importing:
-            import termios  # not on Windows
-
-        return bool(termios.tcgetattr(self._terminal())[3] & termios.ECHO)
+        return self.process.echo()
 
     def setecho(self, state: bool) -> None:
-        """Turn the echo of a local command's terminal on or off.
+        """Let the terminal show what is typed, or let it not.
 
         Raises:
-            io.UnsupportedOperation: The terminal is on another machine: ``echo=False`` turns it
-                off from the start, and the command ``stty`` at any time.
+            io.UnsupportedOperation: As of :meth:`getecho`: ``echo=False`` turns it off from the
+                start, and the command ``stty`` at any time.
+            BrokenPipeError: As of :meth:`getecho`.
         """
-        with importing:
-            import termios
-
-        terminal = self._terminal()
-        attributes = termios.tcgetattr(terminal)
-        if state:
-            attributes[3] |= termios.ECHO
-        else:
-            attributes[3] &= ~termios.ECHO
-        termios.tcsetattr(terminal, termios.TCSANOW, attributes)
+        self.process.echo(state)
         self.echo = state
 
     def waitnoecho(self, timeout: float | None = -1) -> bool:
-        """Wait until a local command has turned the echo off, as for a password.
+        """Wait until the command has turned the echo off, as for a password.
 
         Args:
             timeout: Seconds; -1 is ``self.timeout``, ``None`` is for ever.
 
         Returns:
-            False if it has not in time.
+            False if it has not in time, or has ended.
 
         Raises:
-            io.UnsupportedOperation: The terminal is on another machine.
+            io.UnsupportedOperation: As of :meth:`getecho`.
         """
         if timeout == -1:
             timeout = self.timeout
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self.getecho():
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            time.sleep(0.02)  # nobody tells
+        try:
+            while self.getecho():
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.02)  # nobody tells
+        except BrokenPipeError:
+            return False
         return True
-
-    def _terminal(self) -> int:
-        raw = self.process.stdin.raw
-        if isinstance(raw, DescriptorWriter):
-            return raw.fileno()
-        raise io.UnsupportedOperation(
-            "the echo of a terminal on another machine can be neither seen nor set; "
-            "spawn(..., echo=False) turns it off from the start"
-        )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .. import streams
 from ..errors import SessionClosed
 from ..process import Process
-from ..protocol.messages import Resize
+from ..protocol.messages import FEATURE_ECHO, Resize
 from ..terminals import Snapshot, prepare
 from . import drawing
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .session import Session
 from .options import State
+from .polled import offered
 
 __all__ = [
     "Client",
@@ -83,7 +84,7 @@ class Client(Process):
         self._redraw = memoryview(b"")  # what is yet to be read of it
         self._painted = True  # or else the program is to paint, once the redraw has been read
         process = session._process
-        self.features = process.features if process is not None else frozenset()
+        self.features = offered(process) if process is not None else frozenset()
 
     def put(self, data: bytes, alt_generation: int) -> bool:
         """Queue output; return whether it is to reach this client.
@@ -229,6 +230,12 @@ class Client(Process):
         process = self._session._process
         if process is not None and not self.read_only:
             process.send_signal(signal)
+
+    def echo(self, on: bool | None = None) -> bool:
+        process = self._session._process
+        if process is None or FEATURE_ECHO not in self.features:
+            return super().echo(on)
+        return process.echo(None if self.read_only else on)
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until the command has ended; SessionClosed once this client has left."""

@@ -17,12 +17,13 @@ from typing import Any, TypeAlias
 
 from ..errors import ExitError, WsepError, copy_error
 from ..process import Process
-from ..protocol.messages import MAX_MESSAGE, Buffer, ExitCode
+from ..protocol.messages import FEATURE_ECHO, MAX_MESSAGE, Buffer, ExitCode
 from ..streams import BoundedPipe, PipeReader, close_quietly
+from ..streams.sent_input import SentInput
 from ..streams.wakeup import Pollable, Wakeup
 from ..threads import start_thread
 
-__all__ = ["PolledEnd", "PolledInput", "PolledOutput", "PolledProcess"]
+__all__ = ["PolledEnd", "PolledInput", "PolledOutput", "PolledProcess", "offered"]
 
 #: How much input may wait for a command that does not read it, and one message more. Clients that
 #: are told how much of it has been taken never send more: the rest of what they say comes through.
@@ -43,6 +44,15 @@ _PAUSE = 0.01
 
 # None is the end of the input; a function does what is to be done at that place.
 _Item: TypeAlias = "Buffer | Callable[[], None] | None"
+
+
+def offered(process: Process) -> frozenset[str]:
+    """Return what a process can, as far as a loop may ask for it, which must not wait.
+
+    The echo of a terminal further on is told by an answer that may take its time.
+    """
+    far = isinstance(process.stdin.raw, SentInput)
+    return process.features - {FEATURE_ECHO} if far else process.features
 
 
 class PolledProcess:

@@ -18,6 +18,7 @@ __all__ = [
     "check_token",
     "check_url",
     "check_window",
+    "flag_of",
     "kind_of",
     "number_of",
 ]
@@ -126,3 +127,10 @@ def check_url(url: str) -> None:
             "a URL is no place for a user and a password: a server takes a token (token=, "
             "--token-file, $WSEP_TOKEN), a proxy in front of it perhaps the header Authorization"
         )
+
+
+def flag_of(header: Mapping[str, Any], name: str) -> bool | None:
+    value: bool | None = header.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} must be true or false, not {kind_of(value)}")
+    return value

@@ -24,6 +24,7 @@ from .command import Command
 from .messages import (
     FEATURE_ATTACH,
     FEATURE_CLOSE_OUTPUT,
+    FEATURE_ECHO,
     FEATURE_ENDED,
     FEATURE_SIGNAL,
     FEATURE_TAKEN,
@@ -33,6 +34,8 @@ from .messages import (
     ClientMessage,
     CloseOutput,
     CloseStdin,
+    Echo,
+    EchoIs,
     Ended,
     Eof,
     ExitCode,
@@ -102,7 +105,7 @@ class ClientState(Enum):
 _S, _C = ServerState, ClientState
 
 # What a client may say while its command runs, or has run.
-_SAID = ("stdin", "close_stdin", "resize", "signal", "taken", "close_output")
+_SAID = ("stdin", "close_stdin", "resize", "signal", "taken", "close_output", "echo")
 
 #: How a server's state follows from the one before.
 SERVER: Final[dict[ServerState, dict[str, ServerState]]] = {
@@ -140,18 +143,15 @@ SERVER: Final[dict[ServerState, dict[str, ServerState]]] = {
 
 #: How a client's state follows from the one before.
 CLIENT: Final[dict[ClientState, dict[str, ClientState]]] = {
-    _C.ASKED: {
-        "pid": _C.RUNNING,
-        "LOST": _C.LOST,
-    },
+    _C.ASKED: {"pid": _C.RUNNING, "LOST": _C.LOST},
     _C.RUNNING: {
-        **dict.fromkeys(("pid", "stdout", "stderr", "taken", "eof"), _C.RUNNING),
+        **dict.fromkeys(("pid", "stdout", "stderr", "taken", "echo", "eof"), _C.RUNNING),
         "ended": _C.ENDED,
         "exit_code": _C.FINISHED,
         "LOST": _C.LOST,
     },
     _C.ENDED: {
-        **dict.fromkeys(("pid", "stdout", "stderr", "taken", "eof", "ended"), _C.ENDED),
+        **dict.fromkeys(("pid", "stdout", "stderr", "taken", "echo", "eof", "ended"), _C.ENDED),
         "exit_code": _C.FINISHED,
         "LOST": _C.LOST,
     },
@@ -161,7 +161,7 @@ CLIENT: Final[dict[ClientState, dict[str, ClientState]]] = {
 
 
 def has_credit(features: frozenset[str]) -> bool:
-    """Whether a side that names these features tells what it has taken, and heeds what it is told.
+    """Whether a side that names these tells what it has taken, and heeds what it is told.
 
     The two go together: an end that waits behind output would wait for credit, too.
     """
@@ -217,8 +217,10 @@ class ServerDialogue:
         self._given = self._told = 0
         self._deaf = self._told_deaf = False
         self._input_end: int | None = None  # where the client has ended it
-        # Once the command has ended: whether nobody reads its input, and the client been told.
+        # Once it has ended: whether nobody reads its input, and the client been told.
         self._left_deaf = self._told_ended = False
+        self._asked = 0  # for the echo, so often
+        self._echo: EchoIs | None = None  # to be told
 
     def _step(self, event: str) -> None:
         self.state = SERVER[self.state][event]
@@ -284,6 +286,8 @@ class ServerDialogue:
                 return None
             output.closed = True
             self._settle()
+        elif isinstance(message, Echo):
+            self._asked += 1
         elif isinstance(message, (Start, Attach)):
             self._window = message.window
         return message
@@ -319,7 +323,7 @@ class ServerDialogue:
             can |= {FEATURE_CLOSE_OUTPUT}  # what it shows is read and dropped, here
         names = ("stdout",) if command.tty else ("stdout", "stderr")
         self.outputs = {name: Output(name) for name in names}
-        told = tuple(name for name in (FEATURE_SIGNAL, *FEATURES) if name in can)
+        told = tuple(name for name in (FEATURE_SIGNAL, *FEATURES, FEATURE_ECHO) if name in can)
         self._messages.append(Pid(pid, told, reattached).encode())
 
     def early(self) -> Iterator[ClientMessage]:
@@ -334,9 +338,8 @@ class ServerDialogue:
         for data in early:
             try:
                 message = decode_client_message(data)
-                # To the reference, and so to its clients, a signal is a message of an unknown type:
-                # whoever sent it can't have known yet that this server has additions.
-                if message is None or isinstance(message, Signal):
+                # Additions: whoever sent one can't have known yet that this server has them.
+                if message is None or isinstance(message, (Signal, Echo)):
                     continue
                 wanted = self._take(message)
             except ProtocolError as error:
@@ -378,6 +381,10 @@ class ServerDialogue:
     def input_broken(self) -> None:
         """The command has closed its input: what still comes is dropped."""
         self._deaf = True
+
+    def echo_is(self, on: bool) -> None:
+        """Answer all questions so far: whether the terminal shows what is typed."""
+        self._echo = EchoIs(self._asked, on)
 
     def ended(self, status: ExitCode, deaf: bool) -> None:
         """The command has ended; what it has left behind may hold its outputs open.
@@ -455,10 +462,13 @@ class ServerDialogue:
         """Return what is to be sent, in this order, and forget it.
 
         To be asked when the last of it, and of the outputs, is on its way: what was taken of the
-        input is told once for all of it, so what waits here is bounded.
+        input, and the echo, are told once for all, so what waits here is bounded.
         """
         if self.owes_credit:
             self._tell_taken(self._given)
+        if self._echo is not None and self.state in (ServerState.RUNNING, ServerState.ENDED):
+            self._messages.append(self._echo.encode())
+        self._echo = None
         messages, self._messages = self._messages, []
         return messages
 
@@ -472,6 +482,7 @@ _CLIENT_KINDS: dict[type, str] = {
     Signal: "signal",
     Taken: "taken",
     CloseOutput: "close_output",
+    Echo: "echo",
 }
 
 _SERVER_KINDS: dict[type, str] = {
@@ -479,6 +490,7 @@ _SERVER_KINDS: dict[type, str] = {
     Stdout: "stdout",
     Stderr: "stderr",
     StdinTaken: "taken",
+    EchoIs: "echo",
     Ended: "ended",
     Eof: "eof",
     ExitCode: "exit_code",
@@ -498,6 +510,7 @@ class ClientDialogue:
         status: How the command ended, once that is known.
         missing: Why that is not known, once it never will be.
         input_over: Why no more input is wanted, once none is.
+        echo: What the server has answered last of the terminal's.
     """
 
     def __init__(self) -> None:
@@ -507,6 +520,7 @@ class ClientDialogue:
         self.status: ExitCode | None = None
         self.missing: str | None = None
         self.input_over = ""
+        self.echo = EchoIs(0, False)
         self._sent = self._taken = 0  # bytes of input
 
     def receive(self, data: Buffer) -> ServerMessage | None:
@@ -538,6 +552,8 @@ class ClientDialogue:
             self.end_input("the command has ended")
         elif isinstance(message, Ended):
             self._set_status(message.status)
+        elif isinstance(message, EchoIs):
+            self.echo = message
         elif isinstance(message, StdinTaken):
             self._taken = max(self._taken, min(message.stdin, self._sent))
             if message.closed:

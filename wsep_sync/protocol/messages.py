@@ -20,6 +20,7 @@ from .checks import (
     check_string,
     check_strings,
     check_window,
+    flag_of,
     number_of,
 )
 from .command import ADDITIONS, Command
@@ -30,6 +31,7 @@ __all__ = [
     "FEATURE_ATTACH",
     "FEATURE_CLOSE_OUTPUT",
     "FEATURE_DISCARD",
+    "FEATURE_ECHO",
     "FEATURE_ENDED",
     "FEATURE_SIGNAL",
     "FEATURE_TAKEN",
@@ -43,6 +45,8 @@ __all__ = [
     "ClientMessage",
     "CloseOutput",
     "CloseStdin",
+    "Echo",
+    "EchoIs",
     "Ended",
     "Eof",
     "ExitCode",
@@ -102,6 +106,9 @@ FEATURE_DISCARD = "discard"
 
 
 FEATURE_ATTACH = "attach"
+
+
+FEATURE_ECHO = "echo"
 
 
 FEATURES = (
@@ -297,6 +304,39 @@ class CloseOutput:
 
 
 @dataclass(frozen=True)
+class Echo:
+    """Client to server, if it named ``echo``: does the terminal show what is typed?
+
+    Attributes:
+        on: Let it, or let it not, before that is answered; ``None`` leaves it.
+    """
+
+    on: bool | None = None
+
+    def encode(self) -> bytes:
+        return _encode({"type": "echo"} | ({} if self.on is None else {"on": self.on})) + b"\n"
+
+
+@dataclass(frozen=True)
+class EchoIs:
+    """Server to client: what :class:`Echo` asks for.
+
+    Attributes:
+        answers: How many of these were received before it was so, since the beginning.
+        on: Whether the terminal shows what is typed.
+    """
+
+    answers: int
+    on: bool
+
+    def __post_init__(self) -> None:
+        check_number("answers", self.answers, MAX_POSITION)
+
+    def encode(self) -> bytes:
+        return _encode({"type": "echo", "answers": self.answers, "on": self.on}) + b"\n"
+
+
+@dataclass(frozen=True)
 class Pid:
     """Server to client, first: the command runs.
 
@@ -380,11 +420,11 @@ def _encode_status(kind: str, status: ExitCode) -> bytes:
 
 
 ClientMessage: TypeAlias = (
-    "Start | Attach | Stdin | CloseStdin | Resize | Signal | Taken | CloseOutput"
+    "Start | Attach | Stdin | CloseStdin | Resize | Signal | Taken | CloseOutput | Echo"
 )
 
 
-ServerMessage: TypeAlias = "Pid | Stdout | Stderr | StdinTaken | Ended | Eof | ExitCode"
+ServerMessage: TypeAlias = "Pid | Stdout | Stderr | StdinTaken | EchoIs | Ended | Eof | ExitCode"
 
 
 def decode_client_message(data: Buffer) -> ClientMessage | None:
@@ -415,6 +455,8 @@ def decode_client_message(data: Buffer) -> ClientMessage | None:
         if kind == "close_output":
             check_output("stream", header.get("stream"))
             return CloseOutput(header["stream"])
+        if kind == "echo":
+            return Echo(flag_of(header, "on"))
         if kind == "start":
             if bytes(body).strip():
                 raise ValueError("a body after the header")
@@ -445,6 +487,8 @@ def decode_server_message(data: Buffer) -> ServerMessage | None:
             return Stderr(body)
         if kind == "taken":
             return StdinTaken(number_of(header, "stdin"), header.get("closed") is True)
+        if kind == "echo":
+            return EchoIs(number_of(header, "answers"), flag_of(header, "on") is True)
         if kind == "pid":
             features = header.get("features") or ()
             return Pid(

@@ -22,13 +22,14 @@ from ..errors import (
     copy_error,
 )
 from ..jobs.options import LATE_LIMIT, Options
-from ..jobs.polled import PolledOutput, PolledProcess
+from ..jobs.polled import PolledOutput, PolledProcess, offered
 from ..jobs.poller import Poller
 from ..log import log_event
 from ..process import SIGKILL, Process
 from ..protocol.command import Command
 from ..protocol.dialogue import Output, ServerDialogue, ServerState
 from ..protocol.messages import (
+    FEATURE_ECHO,
     MAX_MESSAGE,
     STDERR_HEADER,
     STDOUT_HEADER,
@@ -37,6 +38,7 @@ from ..protocol.messages import (
     ClientMessage,
     CloseOutput,
     CloseStdin,
+    Echo,
     Resize,
     Signal,
     Start,
@@ -291,6 +293,9 @@ class Connection:
             process.resize(message.rows, message.cols)
         elif isinstance(message, Signal):
             _signal(process, message.signal)
+        elif isinstance(message, Echo) and FEATURE_ECHO in offered(process):
+            with contextlib.suppress(OSError, ValueError):  # there is no terminal, or no more
+                self._dialogue.echo_is(process.echo(message.on))
 
     def _put(self, data: Buffer | None) -> None:
         assert self._polled is not None
@@ -321,7 +326,7 @@ class Connection:
                 if data is None:
                     break
                 self._dialogue.receive(data)
-        self._dialogue.started(process.pid, command, process.features, process.reattached)
+        self._dialogue.started(process.pid, command, offered(process), process.reattached)
         self._send_messages()
         self._log("attach" if process.reattached else "start")  # while the client is told
         try:

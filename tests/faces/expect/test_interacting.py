@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 import pytest
-from helpers import SECONDS, Task, eventually, listening, scripted, state
+from helpers import SECONDS, Task, eventually, scripted, state
 from pexpect.replwrap import REPLWrapper
 from spawns import QUIET, Start, shell
 
@@ -60,13 +60,12 @@ def test_a_shell_in_the_repl_wrapper(start: Start) -> None:
     assert repl.run_command("stty size").split() == ["24", "80"]
 
 
-def test_the_repl_wrapper_cannot_turn_the_echo_off_far_away() -> None:
-    with (
-        listening() as listener,
-        spawn("cat", url=listener.url, encoding="utf-8") as child,
-        pytest.raises(io.UnsupportedOperation, match="echo=False"),
-    ):
-        REPLWrapper(child, ">>> ", None)
+def test_the_repl_wrapper_turns_the_echo_off(start: Start) -> None:
+    child = start(sys.executable, ["-q"], encoding="utf-8")
+    assert child.echo
+    repl = REPLWrapper(when_it_waits(child), ">>> ", "import sys; sys.ps1={0!r}; sys.ps2={1!r}")
+    assert not child.getecho()
+    assert repl.run_command("6 * 7").strip() == "42"
 
 
 # Interacting

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
-from helpers import SECONDS, MemoryExecer, listening
+from helpers import SECONDS, MemoryExecer, listening, scripted
 from spawns import FOREVER, QUIET, Start, shell
 
-from wsep_sync import Command, Execer, LocalExecer, Process, StartError, spawn
+from wsep_sync import (
+    Command,
+    Execer,
+    LocalExecer,
+    Process,
+    StartError,
+    TransportClosed,
+    connect,
+    spawn,
+)
+from wsep_sync.protocol.messages import Pid, decode_client_message
+from wsep_sync.transports.base import Transport
 
 # Starting
 
@@ -238,8 +251,8 @@ def test_no_echo_without_stty(ours: Start, tmp_path: Path) -> None:
         ours("/bin/true", echo=False, env={"PATH": str(tmp_path)})
 
 
-def test_changing_the_echo(here: Start) -> None:
-    child = here(*shell("echo ready; read x; stty -echo; read x; stty echo; cat"))
+def test_changing_the_echo(start: Start) -> None:
+    child = start(*shell("echo ready; read x; stty -echo; read x; stty echo; cat"))
     child.expect("ready\r\n")
     assert child.getecho()
     assert not child.waitnoecho(timeout=0.1)
@@ -252,11 +265,52 @@ def test_changing_the_echo(here: Start) -> None:
     assert not child.getecho()
 
 
-def test_the_echo_of_another_machine() -> None:
-    with listening() as listener, spawn("cat", url=listener.url) as child:
-        for call in (child.getecho, lambda: child.setecho(False), child.waitnoecho):
-            with pytest.raises(io.UnsupportedOperation, match="echo=False"):
-                call()
+def without_echo(child: Any) -> None:
+    for call in (child.getecho, lambda: child.setecho(False), child.waitnoecho):
+        with pytest.raises(io.UnsupportedOperation, match="echo=False"):
+            call()
+
+
+def test_the_echo_at_a_server_without_additions() -> None:
+    def serve(transport: Transport) -> None:
+        decode_client_message(transport.receive())
+        transport.send(Pid(4321).encode())
+        with contextlib.suppress(TransportClosed):
+            while True:
+                transport.receive()
+        transport.close()
+
+    with scripted(serve) as url, spawn("cat", url=url) as child:
+        without_echo(child)
+
+
+def test_the_echo_further_on() -> None:
+    with (
+        listening() as last,
+        connect(last.url) as execer,
+        listening(execer) as first,
+        spawn("cat", url=first.url) as child,
+    ):
+        without_echo(child)
+
+
+def test_the_echo_of_a_session() -> None:
+    with listening() as listener, spawn("cat", id="echo", url=listener.url) as child:
+        assert child.getecho()
+        child.setecho(False)
+        with spawn("cat", id="echo", url=listener.url) as second:
+            assert not second.getecho()
+            second.process.kill()
+
+
+def test_the_echo_of_a_command_that_has_ended(ours: Start) -> None:
+    child = ours("true")
+    child.expect(pexpect.EOF)
+    child.close()
+    with pytest.raises((ValueError, BrokenPipeError)):
+        child.getecho()
+    child = ours(*shell("kill -9 $$"))
+    assert child.waitnoecho(timeout=0.5) is False
 
 
 def test_no_descriptor(ours: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal as signals
 import sys
@@ -13,7 +14,13 @@ from ... import process, streams
 from ...errors import ExitError, suppress_system
 from ...process import Awaited
 from ...protocol.command import Command
-from ...protocol.messages import FEATURE_CLOSE_OUTPUT, FEATURE_DISCARD, FEATURE_SIGNAL, Resize
+from ...protocol.messages import (
+    FEATURE_CLOSE_OUTPUT,
+    FEATURE_DISCARD,
+    FEATURE_ECHO,
+    FEATURE_SIGNAL,
+    Resize,
+)
 from ...protocol.words import signal_message
 from ...streams.wakeup import READ, Wakeup, wait_for
 
@@ -62,6 +69,7 @@ class LocalProcess(Awaited):
             self._stop = Wakeup()
             self._output_stops = [Wakeup() for _ in range(1 if command.tty else 2)]
             if command.tty:
+                self.features = self.features | {FEATURE_ECHO}
                 assert environment is not None
                 self._start_on_terminal(command, environment, undo)
             else:
@@ -170,6 +178,14 @@ class LocalProcess(Awaited):
         with self._lock:
             if self._terminal is not None and not self._closed:
                 self._terminal.resize(rows, cols)
+
+    def echo(self, on: bool | None = None) -> bool:
+        if self._terminal is None:
+            raise io.UnsupportedOperation("there is no terminal, and so no echo")
+        with self._lock:
+            if self._closed:
+                raise ValueError("the terminal is closed")
+            return self._terminal.echo(on)
 
     def send_signal(self, signal: int) -> None:
         # 0 is none, and harmless, as for kill(2).

@@ -85,6 +85,17 @@ class LocalTerminal:
             # struct winsize: rows, columns, and two sizes in pixels that nobody knows here.
             fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
 
+    def echo(self, on: bool | None) -> bool:
+        """Return whether it shows what is typed; let it do so, or not, first if that is given."""
+        try:
+            attributes = termios.tcgetattr(self._master)
+            if on is not None:
+                attributes[3] = attributes[3] & ~termios.ECHO | (termios.ECHO if on else 0)
+                termios.tcsetattr(self._master, termios.TCSANOW, attributes)
+        except termios.error as error:  # which is no OSError
+            raise OSError(*error.args) from error
+        return bool(attributes[3] & termios.ECHO)
+
     def end_of_file(self) -> bytes:
         """Return the character that ends the input now (VEOF), which a program may have set."""
         try:

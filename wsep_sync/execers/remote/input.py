@@ -8,12 +8,14 @@ import threading
 
 from ... import streams
 from ...errors import TransportClosed
-from ...protocol.dialogue import ClientDialogue
+from ...protocol.dialogue import CLIENT, ClientDialogue
 from ...protocol.messages import (
     MAX_BODY,
     STDIN_HEADER,
     Buffer,
     CloseStdin,
+    Echo,
+    EchoIs,
     ExitCode,
     ServerMessage,
     StdinTaken,
@@ -45,6 +47,8 @@ class RemoteInput(SentInput):
         # Guards what the dialogue knows of the input. What else it knows is the receiver's, and for
         # others to read once the process has ended.
         self._changed = threading.Condition()
+        self._asking = threading.RLock()  # held by who asks for the echo, until the answer
+        self._asked = 0  # how often that was done
 
     def _send(self, piece: memoryview) -> None:
         dialogue = self._dialogue
@@ -63,9 +67,28 @@ class RemoteInput(SentInput):
         """Give the dialogue a message; wake who writes, if more may be sent by it, or no more."""
         with self._changed:
             message = self._dialogue.receive(data)
-        if isinstance(message, (StdinTaken, ExitCode)):
+        if isinstance(message, (StdinTaken, EchoIs, ExitCode)):
             self.wake()
         return message
+
+    def ask_echo(self, on: bool | None) -> bool:
+        """Ask whether the terminal shows what is typed, having it do so or not; block till told.
+
+        Raises:
+            BrokenPipeError: Nobody tells any more.
+        """
+        with self._asking:
+            self._asked += 1
+            try:
+                self._transport.send(Echo(on).encode())
+            except TransportClosed as error:
+                raise BrokenPipeError(errno.EPIPE, str(error)) from error
+            with self._changed:
+                while self._dialogue.echo.answers < self._asked:
+                    if not CLIENT[self._dialogue.state]:
+                        raise BrokenPipeError(errno.EPIPE, self._dialogue.input_over)
+                    streams.wait_a_while(self._changed)
+                return self._dialogue.echo.on
 
     def lose(self, reason: str) -> None:
         """Tell the dialogue that the connection has ended; wake who writes."""
@@ -97,6 +120,7 @@ class RemoteInput(SentInput):
     def leave_to_parent(self, reason: str) -> None:
         """End this, in a process that was forked: the lock may be held by a thread left behind."""
         self._changed = threading.Condition()
+        self._asking = threading.RLock()
         self._dialogue.end_input(reason)
         self.lose(reason)
 

@@ -24,6 +24,7 @@ from ...protocol.command import Command
 from ...protocol.dialogue import ClientDialogue, has_credit
 from ...protocol.messages import (
     FEATURE_CLOSE_OUTPUT,
+    FEATURE_ECHO,
     FEATURE_SIGNAL,
     CloseOutput,
     Ended,
@@ -199,6 +200,11 @@ class RemoteProcess(Awaited):
         if self._tty and not self._ended.is_set():
             with contextlib.suppress(TransportClosed):
                 self._transport.send(message)
+
+    def echo(self, on: bool | None = None) -> bool:
+        if FEATURE_ECHO not in self.features:
+            return super().echo(on)
+        return self._input.ask_echo(on)
 
     def send_signal(self, signal: int) -> None:
         message = Signal(signal).encode()
