@@ -13,7 +13,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from wsep_sync.errors import ProtocolError
-from wsep_sync.protocol.command import Command
+from wsep_sync.protocol.command import ADDITIONS, Command
 from wsep_sync.protocol.messages import (
     MAX_MESSAGE,
     CloseOutput,
@@ -90,6 +90,7 @@ _names = st.sampled_from(
             "reattached",
             "exit_code",
             "error",
+            *ADDITIONS,
         ),
     )
 )

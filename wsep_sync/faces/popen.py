@@ -93,14 +93,13 @@ class Popen(Generic[AnyStr]):
     - The outputs of a remote command end with the command, at the soonest. :meth:`wait` returns
       when those that are inherited, or a file, have ended, too; from a server without ``ended``,
       when all have. When this process ends, so does a remote command.
-    - ``executable`` (other than the shell, or the program itself), ``extra_groups``,
-      ``restore_signals=False``, and a ``user`` or ``group`` by name or 0 take a server that names
-      ``argv0``, ``groups``, ``restore_signals`` and ``user``. Names are looked up there.
-    - ``preexec_fn`` and ``pass_fds`` are for a child of this process alone. As with subprocess, a
-      ``preexec_fn`` that needs a lock which another thread holds at that moment waits for ever; and
-      it is called before a ``user`` or ``group`` is taken on.
-    - For a remote command, ``close_fds=False`` has nothing to let it inherit, and ``pipesize`` is a
-      hint that nobody takes.
+    - ``executable`` (other than the shell, or the program itself), ``extra_groups``, ``user`` or
+      ``group`` by name or 0, and ``restore_signals=False`` take a server that names ``argv0``,
+      ``groups``, ``user`` and ``restore_signals``. Names are looked up there.
+    - ``preexec_fn`` and ``pass_fds`` are for a child of this process. As with subprocess, a
+      ``preexec_fn`` that needs a lock which another thread holds at that moment waits for ever. It
+      is called before a ``user`` or ``group`` is taken on. At a distance, ``close_fds=False`` and
+      ``pipesize`` change nothing.
     - What cannot be done raises ``ValueError``, which names the argument: the above where it cannot
       be had, ``startupinfo``, ``creationflags``, ``process_group`` other than 0.
 
