@@ -177,8 +177,12 @@ def test_groups_that_are_none(tested: Face) -> None:
         tested.run(["true"], extra_groups="daemon")
     with pytest.raises(TypeError, match="extra_groups"):
         tested.run(["true"], extra_groups=[1.5])
-    with pytest.raises(ValueError, match="extra_groups"):
-        tested.run(["true"], extra_groups=[-1])
+    for number in (-1, 2**64):
+        with pytest.raises(ValueError, match="extra_groups"):
+            tested.run(["true"], extra_groups=[number])
+    for name in ("user", "group"):
+        with pytest.raises(OverflowError, match=name):
+            tested.run(["true"], **{name: 2**64})
 
 
 @pytest.mark.parametrize("tty", [False, True], ids=["pipes", "terminal"])

@@ -361,5 +361,8 @@ def _local_number(name: str, who: str | int) -> int:
     if who < 0:
         raise ValueError(f"{name} cannot be negative, got {who}")
     if who >= 0xFFFF_FFFF:
-        raise OverflowError(f"{name} is too large: {who}")
+        # Each as subprocess has it.
+        raise (ValueError if name == "extra_groups" else OverflowError)(
+            f"{name} is too large: {who}"
+        )
     return who
