@@ -20,6 +20,7 @@ from terminal_judges import JUDGES, LEFT_OVER, Shown, answers_and_bells, assert_
 
 from wsep_sync import Command, LocalExecer, Process
 from wsep_sync.jobs import client as session_module
+from wsep_sync.jobs import drawing
 from wsep_sync.jobs.session import Session
 from wsep_sync.terminals import recording as recording_module
 from wsep_sync.terminals import replay
@@ -75,14 +76,14 @@ class Judge:
 def judge(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Judge:
     """Choose an engine and who judges it."""
     engine, judge = request.param
-    monkeypatch.setattr(session_module, "redraw", ENGINES[engine])
+    monkeypatch.setattr(drawing, "redraw", ENGINES[engine])
     return Judge(JUDGES[judge])
 
 
 @pytest.fixture(params=list(ENGINES))
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Choose an engine, where what a client gets is looked at without a judge."""
-    monkeypatch.setattr(session_module, "redraw", ENGINES[request.param])
+    monkeypatch.setattr(drawing, "redraw", ENGINES[request.param])
     return str(request.param)
 
 

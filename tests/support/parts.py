@@ -14,6 +14,7 @@ import pytest
 _PACKAGES = {
     "chromedriver": "chromium-driver",
     "ip": "iproute2",
+    "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
     "systemd-analyze": "systemd",
     "systemd-socket-activate": "systemd",

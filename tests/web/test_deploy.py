@@ -256,6 +256,7 @@ PROXIES = {nginx: "event method", caddy: "serving initial configuration"}
 @pytest.fixture(params=PROXIES, ids=lambda proxy: str(proxy.__name__))
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """A server behind a proxy, both as the examples say."""
+    need(request.param.__name__)
     (tmp_path / "certificate").write_text(certificates().certificate)
     (tmp_path / "key").write_text(certificates().key)
     server = Server()

@@ -39,6 +39,7 @@ example = load()
 
 @pytest.fixture
 def fleet() -> Iterator[Any]:
+    need("haproxy")
     with example.Fleet() as fleet:
         yield fleet
 
@@ -72,6 +73,7 @@ def test_the_configuration_as_it_is() -> None:
 
 
 def test_the_example() -> None:
+    need("haproxy")
     command = [sys.executable, "-W", "error", str(DIRECTORY / "fleet.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from parts import need
 
 from wsep_sync.execers.ssh.known_hosts import FILES, read_known_hosts
 
@@ -65,7 +66,9 @@ def test_hashed_names(tmp_path: Path, host: str, port: int) -> None:
     file = tmp_path / "hashed"
     name = host if port == 22 else f"[{host}]:{port}"
     file.write_text(line(name))
-    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(file)], check=True, capture_output=True)
+    subprocess.run(
+        [need("ssh-keygen"), "-q", "-H", "-f", str(file)], check=True, capture_output=True
+    )
     assert name not in file.read_text()
     assert trusted(tmp_path, file.read_text(), host, port) == {KEY}
     assert trusted(tmp_path, file.read_text(), host, port + 1) == set()
