@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = [
+    "SHORTAGE",
     "ConnectError",
     "ExitError",
     "ExitMissing",
@@ -53,6 +54,9 @@ __all__ = [
     "start_error",
     "suppress_system",
 ]
+
+#: Numbers of the errors that say that the machine has too little of something.
+SHORTAGE = (_errno.EMFILE, _errno.ENFILE, _errno.ENOBUFS, _errno.ENOMEM)
 
 _Error = TypeVar("_Error", bound=Exception)
 

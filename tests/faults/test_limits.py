@@ -198,6 +198,10 @@ def test_the_server_has_no_more_descriptors(kind: str) -> None:
         starts = [error for error in errors if isinstance(error, StartError)]
         # The others are about the connection, which comes first.
         assert errors[-len(starts) :] == starts
+        # It is refused, with the reason, and not accepted and then cut.
+        refused = errors[1 : -len(starts)]
+        assert [getattr(error, "status", error) for error in refused] == [503] * len(refused)
+        assert refused
         assert len(starts) > 3
         assert all("Too many open files" in str(error) for error in starts)
         served()

@@ -208,9 +208,10 @@ class Server:
     ) -> None:
         """Run the one command that a client asks for over a connection.
 
-        Blocks until the command has ended and the client has closed (5 seconds later at most), or
-        the client has gone: then the command's process group is ended with SIGHUP, SIGTERM and, 2
-        seconds later, SIGKILL, and nothing is raised, for there is nobody left to tell.
+        Blocks until the command has ended and the client has closed (a minute after it has taken
+        the last of the output at most), or the client has gone: then the command's process group
+        is ended with SIGHUP, SIGTERM and, 2 seconds later, SIGKILL, and nothing is raised, for
+        there is nobody left to tell.
 
         As in the reference, the connection is left open: its caller closes it, with 1000, or with
         what the exception says. :meth:`serve_and_close` does both.

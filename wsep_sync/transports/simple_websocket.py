@@ -50,7 +50,9 @@ def accept_websocket(
     Raises:
         ProtocolError: The request is no valid WebSocket handshake.
         RuntimeError: The socket is not there.
+        OSError: There are no more descriptors; nothing was answered.
     """
+    wakeup = Wakeup()  # before the answer, which cannot be taken back
     _check_key(environ.get("HTTP_SEC_WEBSOCKET_KEY", ""))
     # Every browser and the reference offer compression, and it costs most of the throughput.
     environ = {k: v for k, v in environ.items() if k != "HTTP_SEC_WEBSOCKET_EXTENSIONS"}
@@ -58,7 +60,7 @@ def accept_websocket(
         server = _Accepting(environ, " ".join(features))
     except (simple_websocket.ConnectionError, RemoteProtocolError, ValueError) as error:
         raise ProtocolError(f"no WebSocket handshake: {error}", 1002) from error
-    return SimpleWebSocketTransport(server.sock, client=False)
+    return SimpleWebSocketTransport(server.sock, client=False, wakeup=wakeup)
 
 
 class _Accepting(simple_websocket.Server):  # type: ignore[misc] # it has no types

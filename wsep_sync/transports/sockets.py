@@ -51,14 +51,21 @@ class SocketTransport(Transport, PolledTransport):
         client: This end is the client, and owns the socket. A server's is for its HTTP server to
             close: gunicorn, for one, counts its connections wrong if it finds it closed.
         received: Bytes that were read from the socket already.
+        wakeup: As of :class:`.StreamSocket`.
 
     Raises:
         OSError: There are no more descriptors; the socket is closed.
     """
 
-    def __init__(self, sock: socket.socket, client: bool, received: bytes = b"") -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        client: bool,
+        received: bytes = b"",
+        wakeup: Wakeup | None = None,
+    ) -> None:
         self._client = client
-        self._stream = StreamSocket(sock, functools.partial(_frame, PING, masked=client))
+        self._stream = StreamSocket(sock, functools.partial(_frame, PING, masked=client), wakeup)
         self._messages = MessageReader(self._stream.receive_into, not client, received)
         self._more = bool(received)
         # Held by whoever receives: a thread in receive(), or close() while it awaits the peer's

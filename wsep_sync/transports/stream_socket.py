@@ -82,14 +82,17 @@ class StreamSocket:
         sock: Connected, and owned.
         ping: Returns the frame of a ping. It must not refer to what refers to this: no cycle may
             keep the descriptor.
+        wakeup: Wakes whoever waits here; made here if it is not given.
 
     Raises:
         OSError: There are no more descriptors; the socket is closed.
     """
 
-    def __init__(self, sock: socket.socket, ping: Callable[[], bytes]) -> None:
+    def __init__(
+        self, sock: socket.socket, ping: Callable[[], bytes], wakeup: Wakeup | None = None
+    ) -> None:
         try:
-            self.wakeup = Wakeup()
+            self.wakeup = wakeup or Wakeup()
         except OSError:  # no more descriptors can be had
             sock.close()
             raise

@@ -8,7 +8,6 @@ never read. h11 says what a head is, wsgiref how an application is called.
 from __future__ import annotations
 
 import contextlib
-import errno
 import http
 import io
 import re
@@ -21,6 +20,7 @@ from wsgiref.handlers import SimpleHandler
 
 import h11
 
+from ..errors import SHORTAGE
 from ..log import log_bug
 from .access import Refusal
 from .wsgi import UPGRADED
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LINGER_TIMEOUT",
     "RECEIVE_SIZE",
-    "SHORTAGE",
     "Response",
     "linger",
     "read_head",
@@ -47,9 +46,6 @@ RECEIVE_SIZE = 1 << 16
 
 #: Seconds that a client may go on to send when it has been answered.
 LINGER_TIMEOUT = 1.0
-
-#: What a machine has too little of.
-SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 # Bytes that it may send then.
 _LINGER_SIZE = 1 << 22

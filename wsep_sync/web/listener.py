@@ -17,6 +17,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
+from ..errors import SHORTAGE
 from ..log import Warnings, log, log_bug
 from ..streams.wakeup import READ, Wakeup, a_while, wait_for
 from ..threads import start_thread
@@ -36,8 +37,9 @@ __all__ = ["UNIX", "Listener"]
 #: What a host begins with that is the path of a Unix socket.
 UNIX = "unix:"
 
-# Connections that wait in the kernel to be accepted.
-_BACKLOG = 128
+# Connections that wait in the kernel to be accepted. One that finds no room tries again a second
+# later, and all who were cut off by the network come at once.
+_BACKLOG = 1024
 
 # What one connection too many is told.
 _TOO_MANY = http_request.refusal_response(refusal(503, "too many connections"))
@@ -393,7 +395,7 @@ class Listener:
         try:
             self._serve(connection)
         except OSError as error:
-            if error.errno in http_request.SHORTAGE:
+            if error.errno in SHORTAGE:
                 self._log_failure("serving a connection", error)
             else:  # a client that breaks off is daily life
                 log.debug("connection from %s ended", _name(connection.address), exc_info=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..errors import ProtocolError
+from ..errors import SHORTAGE, ProtocolError
 from ..jobs.options import Options, SessionInfo
 from ..log import Warnings
 from ..process import Execer
@@ -104,6 +104,10 @@ def application(
             transport = accept_websocket(environ, features)
         except ProtocolError as error:
             raise Refusal("400 Bad Request", f"{error}\n") from error
+        except OSError as error:
+            if error.errno not in SHORTAGE:
+                raise
+            raise Refusal("503 Service Unavailable", f"{error.strerror}\n") from error
         server.serve_and_close(transport, execer, options)
         return _no_answer(environ)
 
