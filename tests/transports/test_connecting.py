@@ -179,6 +179,24 @@ def test_a_server_that_answers_something_else(answer: bytes) -> None:
         assert connect_error(url).status in (None, 101, 200, 302)
 
 
+def test_a_port_that_speaks_nothing_but_tls() -> None:
+    alert = b"\x15\x03\x01\x00\x02\x02\x46"
+    with answering(alert) as (url, _):
+        assert "wss:// instead of ws://" in str(connect_error(url))
+
+
+def test_a_port_that_answers_tls_in_plain_words() -> None:
+    def answer(listening: socket.socket) -> None:
+        sock, _ = listening.accept()
+        with sock:
+            sock.recv(1 << 16)
+            sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with listening_socket() as listening, Task(answer, listening):
+        url = f"wss://127.0.0.1:{listening.getsockname()[1]}"
+        assert "ws:// instead of wss://" in str(connect_error(url))
+
+
 def test_a_port_that_speaks_no_tls() -> None:
     with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as (url, _):
         # The server never finds the end of a request's head.
