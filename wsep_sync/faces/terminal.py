@@ -46,7 +46,7 @@ class Terminal:
                 start, and the command ``stty`` at any time.
             BrokenPipeError: As of :meth:`getecho`.
         """
-        self.process.echo(state)
+        self.process.echo(bool(state))  # scripts say 0 and 1
         self.echo = state
 
     def waitnoecho(self, timeout: float | None = -1) -> bool:

@@ -263,6 +263,10 @@ def test_changing_the_echo(start: Start) -> None:
     assert child.getecho()
     child.setecho(False)
     assert not child.getecho()
+    child.setecho(1)
+    assert child.getecho()
+    child.setecho(0)
+    assert not child.getecho()
 
 
 def without_echo(child: Any) -> None:
