@@ -164,7 +164,8 @@ class Client(Process):
         """
         session = self._session
         with session._lock:
-            while self.waits_for_redraw or not self.queue:
+            # A redraw may have come while this waited for it: it goes before what is in the queue.
+            while self.waits_for_redraw or self._redraw or not self.queue:
                 if not self.attached:
                     return 0
                 if not self.waits_for_redraw:
