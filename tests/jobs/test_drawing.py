@@ -131,6 +131,7 @@ def test_after_a_failure_there_is_live_output(
     monkeypatch.setattr(drawing, "_draw_for", fail)
     client = live.attach()
     with Task(client.stdout.read, 1) as reading:
+        eventually(lambda: not client.stale, "the failure")
         client.stdin.write(b"x")
         client.stdin.flush()
         assert reading.result() == b"x"
