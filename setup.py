@@ -14,7 +14,8 @@ class Build(build):
     """A build that installs what is there: no module that was deleted since the last one."""
 
     def run(self) -> None:
-        shutil.rmtree(self.build_lib, ignore_errors=True)
+        if Path(self.build_lib).parent == Path(self.build_base):  # and not one that was named
+            shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
 
 

@@ -63,7 +63,7 @@ class _Keeping(ast.NodeVisitor):
     def visit_Raise(self, node: ast.Raise) -> None:
         if isinstance(node.exc, (ast.Name, ast.Attribute)):
             name = ast.unparse(node.exc).rpartition(".")[2]
-            if not name[0].isupper():  # or else it is a class
+            if not name.lstrip("_")[0].isupper():  # or else it is a class
                 self.found.add(self._functions[-1])
 
     def visit_Assign(self, node: ast.Assign) -> None:

@@ -313,6 +313,12 @@ def test_certificates_are_read_again(cert: list[str], tmp_path: Path) -> None:
         server.send_signal(signal.SIGHUP)
         eventually(lambda: "were not read again" in server.log(), "a complaint")
         assert run("notty", "--url", url, *authority, "true").returncode == 0
+        # Half way: another certificate, whose key is not there yet.
+        openssl = [*REQUEST.split(), "-keyout", str(tmp_path / "later.pem"), "-out", cert[1]]
+        subprocess.run(openssl, check=True, capture_output=True)
+        server.send_signal(signal.SIGHUP)
+        eventually(lambda: "this is not the private key" in server.log(), "a complaint")
+        assert run("notty", "--url", url, *authority, "true").returncode == 0
         # Another certificate, of itself.
         subprocess.run(
             [*REQUEST.split(), "-keyout", cert[3], "-out", cert[1]],

@@ -83,6 +83,15 @@ def test_no_modes_stay_after_leaving_vim(server: str, tmp_path: Path) -> None:
         assert any("vim -u NONE" in row for row in text(after))
 
 
+def test_modes_that_are_set_together_do_not_stay(server: str) -> None:
+    script = r"printf '\033[?1049;6h\033[?2004;6;1000hready'; exec cat"
+    with Outer("tty", "--url", server, "--id", "s", "--", "sh", "-c", script) as outer:
+        outer.expect_exact("ready")
+        outer.send("\r~.")
+        assert outer.end() == 0
+        assert private_modes(outer.output.getvalue()) <= {7, 25}
+
+
 def private_modes(data: bytes) -> set[int]:
     """The private modes that are set at the end, those which pyte does not know included."""
     modes = set()

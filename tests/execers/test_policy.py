@@ -480,6 +480,14 @@ def test_no_such_user(user: str | int) -> None:
         UserExecer(LocalExecer(), user)
 
 
+@pytest.mark.parametrize("name", ["no-such-user", "9" * 5000, "\udc80", "é"])
+@pytest.mark.parametrize("kind", ["user", "group", "groups"])
+def test_a_name_that_nobody_has(kind: str, name: str) -> None:
+    fields: dict[str, Any] = {kind: (name,) if kind == "groups" else name}
+    with pytest.raises(StartError, match=r"^no such (user|group): .{1,110}$"):
+        LocalExecer().start(Command("true", **fields))
+
+
 def test_only_root_can_run_commands_as_others() -> None:
     assert os.geteuid() == 0, "this test gives up root's rights"
     script = f"""

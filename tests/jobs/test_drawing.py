@@ -122,6 +122,24 @@ def test_each_session_has_its_turn(live: Session, another: Session, gate: Gate) 
     assert gate.count == 2
 
 
+def test_a_thread_that_cannot_be_started_ends_no_other_redraw(
+    live: Session, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    gate.opened.set()
+    client = live.attach()
+    with monkeypatch.context() as patch:
+        patch.setattr(drawing, "start_thread", fail)
+        with pytest.raises(MemoryError):
+            client.stdout.read(1)
+    client.close()
+    again = live.attach()
+    see(again)
+    again.close()
+
+
 def test_after_a_failure_there_is_live_output(
     live: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,7 +127,7 @@ examples:
     serve.set_defaults(fail=serve.error)
 
 
-def _add_clients(commands: _Commands) -> None:
+def _add_notty(commands: _Commands) -> argparse.ArgumentParser:
     notty = commands.add_parser(
         "notty",
         formatter_class=_HelpFormatter,
@@ -146,6 +146,10 @@ examples:
     notty.add_argument(
         "-n", action="store_true", dest="no_stdin", help="do not forward standard input"
     )
+    return notty
+
+
+def _add_tty(commands: _Commands) -> argparse.ArgumentParser:
     tty = commands.add_parser(
         "tty",
         formatter_class=_HelpFormatter,
@@ -180,7 +184,11 @@ examples:
             metavar="N",
             help=f"{what} of the command's terminal, in place of this one's",
         )
-    for client in (notty, tty):
+    return tty
+
+
+def _add_clients(commands: _Commands) -> None:
+    for client in (_add_notty(commands), _add_tty(commands)):
         _add_url(
             client,
             "the server, ws://HOST:PORT, wss://HOST:PORT or ws+unix:PATH, or a host that has SSH "

@@ -229,7 +229,12 @@ def _read_certificates_again(context: ssl.SSLContext, arguments: argparse.Namesp
 
     An authority that is in the file no more is still trusted: OpenSSL takes none out.
     """
+    import ssl
+
     try:
+        # Elsewhere first: what is found wrong half way, as a certificate whose key is yet to be
+        # written, would have taken the place of what is good.
+        _read_certificates(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), arguments)
         _read_certificates(context, arguments)
     except ValueError as error:
         log_event(logging.ERROR, "failure", reason=f"certificates were not read again: {error}")

@@ -47,9 +47,10 @@ _RESET_MODES = (
     b"\x1b[0 q\x1b]8;;\x1b\\\x1b[m\x1b(B\x1b)B\x0f"
 )
 
-# What switches between the normal and the alternate screen, or to the margins as the origin and
-# back (DECOM), with few other modes.
-_SWITCH = re.compile(rb"\x1b\[\?(?:\d{1,5};){0,4}(?:(47|1047|1049)|6)(?:;\d{1,5}){0,4}([hl])")
+# Sets or resets few private modes: those of the alternate screen, and of margins that are the
+# origin (DECOM), are remembered.
+_SWITCH = re.compile(rb"\x1b\[\?(\d{1,5}(?:;\d{1,5}){0,4})([hl])")
+_ALT, _ORIGIN = {b"47", b"1047", b"1049"}, b"6"
 _LONGEST_SWITCH = 32  # in bytes: whoever sets modes in one sequence sets some few
 
 # Pauses between attempts to connect again, in seconds; the last one is repeated.
@@ -90,14 +91,18 @@ def tty(arguments: argparse.Namespace, signals: Signals) -> int:
 
 def _terminal_size(arguments: argparse.Namespace) -> tuple[int, int]:
     """Return the rows and columns to have: those that are given, or this terminal's."""
-    rows, cols = 24, 80
+    rows, cols = _own_size()
+    return arguments.rows or rows, arguments.cols or cols
+
+
+def _own_size() -> tuple[int, int]:
+    """Return the rows and columns of this terminal."""
     for descriptor in (1, 0, 2):
         with contextlib.suppress(OSError):
             size = os.get_terminal_size(descriptor)
             if size.lines and size.columns:
-                rows, cols = size.lines, size.columns
-                break
-    return arguments.rows or rows, arguments.cols or cols
+                return size.lines, size.columns
+    return 24, 80
 
 
 def _terminal_variables() -> list[str]:
@@ -218,10 +223,11 @@ class _TerminalClient:
             self._put(1, buffer[:count])
             shown = tail + buffer[:count]
             for switch in _SWITCH.finditer(shown):
-                if switch[1]:
-                    self._in_alt = switch[2] == b"h"
-                else:
-                    self._in_origin = switch[2] == b"h"
+                modes, on = switch[1].split(b";"), switch[2] == b"h"
+                if not _ALT.isdisjoint(modes):
+                    self._in_alt = on
+                if _ORIGIN in modes:
+                    self._in_origin = on
             tail = shown[-_LONGEST_SWITCH:]
 
     def _put(self, descriptor: int, data: memoryview | bytes) -> None:
@@ -238,7 +244,7 @@ class _TerminalClient:
             attempt += 1
             text = f"connection lost, attempt {attempt} in {pause:g} s (Ctrl-C ends){reason}"
             # One row, of which nothing is left then.
-            line = f"[wsep-sync: {text}]"[: _terminal_size(self._arguments)[1] - 1]
+            line = f"[wsep-sync: {text}]"[: _own_size()[1] - 1]
             self._put(2, f"\r\x1b[K{line}".encode())
             time.sleep(pause)
             try:

@@ -28,6 +28,11 @@ class Awaiting:
         # Of the call that runs in an executor, if one does: set when it is not awaited any more.
         self._left: threading.Event | None = None
 
+    @property
+    def left(self) -> bool:
+        """Whether the call that runs in an executor is not awaited any more."""
+        return self._left is not None and self._left.is_set()
+
     async def run(self, call: Callable[[], _Value]) -> _Value:
         """Make a call in the loop's default executor.
 

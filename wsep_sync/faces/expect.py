@@ -302,7 +302,9 @@ class spawn(Typing, Terminal, SpawnBase):  # type: ignore[misc] # pexpect has no
 
         def read(seconds: float | None) -> bytes | None:
             with self._reading:
-                data: bytes | None = raw.read(size) if ready(seconds) else None
+                # Who is not awaited any more by now leaves it to who expects next.
+                there = ready(seconds) and not self._awaiting.left
+                data: bytes | None = raw.read(size) if there else None
                 return data
 
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from ..process import Process
 
@@ -18,6 +19,7 @@ class Terminal:
     timeout: float | None
     echo: bool
     _size: tuple[int, int]
+    isalive: Callable[[], bool]
 
     def setwinsize(self, rows: int, cols: int) -> None:
         """Give the terminal a new size, of which SIGWINCH tells the command."""
@@ -66,7 +68,7 @@ class Terminal:
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while self.getecho():
-                if deadline is not None and time.monotonic() >= deadline:
+                if not self.isalive() or (deadline is not None and time.monotonic() >= deadline):
                     return False
                 time.sleep(0.02)  # nobody tells
         except BrokenPipeError:

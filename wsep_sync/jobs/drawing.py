@@ -47,11 +47,15 @@ class _Artist:
             # Ends when nobody waits any more, and each redraw is bounded. A daemon: who waits for
             # one is a client, and has its own end.
             start_thread(self._run, name="wsep-redraw", died=self._give_up)
-        except RuntimeError as error:  # to the kernel threads are processes, of which it has enough
+        except BaseException as error:
+            if not isinstance(error, RuntimeError):
+                self._give_up(error)
+                raise
+            # To the kernel threads are processes, of which it has enough.
             try:
                 self._run()
-            except BaseException:
-                self._give_up(error)
+            except BaseException as another:
+                self._give_up(another)
                 raise
 
     def _run(self) -> None:
@@ -67,7 +71,7 @@ class _Artist:
                 del self._sessions[self._current]
             return self._current
 
-    def _give_up(self, _error: Exception) -> None:
+    def _give_up(self, _error: BaseException) -> None:
         """Let those who wait have what comes from now on, which is better than nothing."""
         with self._lock:
             sessions = [*self._sessions, *([self._current] if self._current else [])]

@@ -154,8 +154,8 @@ def parse_url(url: str) -> Target:
     if url.startswith("ws+unix:"):
         # As other libraries have it: ws+unix:///run/s, ws+unix:/run/s, ws+unix:///run/s:/path.
         path, _, request = url.removeprefix("ws+unix:").removeprefix("//").partition(":")
-        if not path.startswith("/"):
-            raise ValueError(f"not the URL of a Unix socket (ws+unix:/PATH): {url!r}")
+        if not path.startswith("/") or not (request or "/").startswith("/"):
+            raise ValueError(f"not the URL of a Unix socket (ws+unix:/PATH[:/REQUEST]): {url!r}")
         return Target(f"ws://localhost{request or '/'}", False, "localhost", 80, path)
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
@@ -191,7 +191,8 @@ def open_handshake(
     context = (ssl_context or _default_context()) if target.tls else None
     proxy = _proxy(target)
     through = f"{proxy.host}:{proxy.port}" if proxy else ""
-    where = f"unix:{target.socket_path}" if target.socket_path else target.url
+    where = f"unix:{target.socket_path}" if target.socket_path else target.url.partition("?")[0]
+    # Without the query, which may be secret.
     log_event(logging.DEBUG, "connect", url=where, proxy=through, seconds=timeout)
     handshake = Handshake(target, timeout, context, limit, proxy)
     log_event(logging.DEBUG, "connected", url=where)

@@ -15,7 +15,7 @@ from ..process import Execer
 from ..protocol.messages import FEATURES
 from ..serving.metrics import exposition
 from ..serving.server import ExecerFactory, Server
-from ..transports.simple_websocket import accept_websocket
+from ..transports.simple_websocket import SimpleWebSocketTransport, accept_websocket
 from .access import Access, Refusal
 
 if TYPE_CHECKING:
@@ -97,21 +97,28 @@ def application(
             if server.close_session(id, "closed by request"):
                 return _answer(start_response, "204 No Content", "")
             return _answer(start_response, "404 Not Found", "no such session\n")
-        _check_upgrade(environ)
-        if server.closed:
-            raise Refusal("503 Service Unavailable", "the server is ending\n")
-        try:
-            transport = accept_websocket(environ, features)
-        except ProtocolError as error:
-            raise Refusal("400 Bad Request", f"{error}\n") from error
-        except OSError as error:
-            if error.errno not in SHORTAGE:
-                raise
-            raise Refusal("503 Service Unavailable", f"{error.strerror}\n") from error
+        transport = _accept(environ, server, features)
         server.serve_and_close(transport, execer, options)
         return _no_answer(environ)
 
     return wsep
+
+
+def _accept(
+    environ: WSGIEnvironment, server: Server, features: Iterable[str]
+) -> SimpleWebSocketTransport:
+    """Answer a request with an upgrade, or raise why not."""
+    _check_upgrade(environ)
+    if server.closed:
+        raise Refusal("503 Service Unavailable", "the server is ending\n")
+    try:
+        return accept_websocket(environ, features)
+    except ProtocolError as error:
+        raise Refusal("400 Bad Request", f"{error}\n") from error
+    except OSError as error:
+        if error.errno not in SHORTAGE:
+            raise
+        raise Refusal("503 Service Unavailable", f"{error.strerror}\n") from error
 
 
 def _check_upgrade(environ: WSGIEnvironment) -> None:

@@ -7,7 +7,7 @@ import threading
 import pytest
 from helpers import SECONDS, Task, eventually
 
-from wsep_sync import Command, LocalExecer
+from wsep_sync import Command, ExitError, LocalExecer
 from wsep_sync.execers.local import session
 from wsep_sync.execers.local.session import ProcessSession
 
@@ -58,6 +58,27 @@ def test_those_who_wait_share_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
             process.stdout.close()
             process.stderr.close()
     assert not any(one.lives() for one in members)
+
+
+def test_a_handler_ends_a_command_in_the_midst_of_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    execer = LocalExecer()
+    one, other = (execer.start(Command("sleep", ["1000"])) for _ in range(2))
+    stat, handled = session._stat, []
+
+    def interrupted(pid: int) -> session._Stat | None:
+        if session._table._looking._is_owned() and not handled:  # type: ignore[attr-defined]
+            handled.append(pid)
+            other.close()
+        return stat(pid)
+
+    monkeypatch.setattr(session, "_stat", interrupted)
+    one.close()
+    assert handled
+    for process in (one, other):
+        with pytest.raises(ExitError):
+            process.wait(0)
+        process.stdout.close()
+        process.stderr.close()
 
 
 def test_a_look_that_fails_is_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -197,5 +198,27 @@ def test_what_is_not_awaited_any_more_takes_nothing(ours: Start) -> None:
                 await asyncio.wait_for(child.expect("x", timeout=timeout, async_=True), 0.2)
         child.sendline("it")
         assert child.expect("got it") == 0
+
+    asyncio.run(script())
+
+
+def test_what_comes_while_it_is_cancelled_is_for_who_expects_next(
+    ours: Start, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+
+    async def script() -> None:
+        child = ours(*shell(f"{QUIET} read x < {tmp_path}/fifo; echo hit; cat"))
+        await child.expect("ready", async_=True)
+        task = asyncio.ensure_future(child.expect("hit", timeout=None, async_=True))
+        while child._awaiting._left is None:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        assert child._awaiting.left
+        (tmp_path / "fifo").write_text("\n")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert child.expect("hit") == 0
 
     asyncio.run(script())

@@ -246,6 +246,13 @@ def test_no_echo_keeps_the_command_as_it_is(ours: Start) -> None:
     assert child.read() == b";7 9\r\n"
 
 
+def test_nobody_waits_for_the_echo_of_who_has_ended(ours: Start) -> None:
+    child = ours(*shell("read x"))
+    child.sendline()
+    child.expect(pexpect.EOF)
+    assert child.waitnoecho(timeout=None) is False
+
+
 def test_no_echo_without_stty(ours: Start, tmp_path: Path) -> None:
     with pytest.raises(StartError, match="stty"):
         ours("/bin/true", echo=False, env={"PATH": str(tmp_path)})

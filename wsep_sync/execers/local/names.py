@@ -50,12 +50,12 @@ def with_numbers(command: Command) -> Command:
 
 
 def _number(kind: str, name: str, look_up: Callable[[str], int]) -> int:
-    with contextlib.suppress(KeyError):
+    with contextlib.suppress(KeyError, UnicodeEncodeError):
         return look_up(name)
     # A name may look like a number, so that comes second, as it does for chown (POSIX).
-    if name.isascii() and name.isdecimal() and int(name) < 0xFFFF_FFFF:
+    if name.isascii() and name.isdecimal() and len(name) <= 10 and int(name) < 0xFFFF_FFFF:
         return int(name)
-    raise StartError(f"no such {kind}: {name}")
+    raise StartError(f"no such {kind}: {name[:100]!r}")
 
 
 def _unless_ours(number: int, ours: int, command: Command) -> int:

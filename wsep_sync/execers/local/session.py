@@ -104,9 +104,10 @@ class _Table:
         self.begin()
 
     def begin(self) -> None:
-        self._lock = threading.Lock()  # guards which is the next, and its sessions
+        # Reentrant, both: the handler of a signal may end another command in the midst of a look.
+        self._lock = threading.RLock()  # guards which is the next, and its sessions
         self._next = _Look()
-        self._looking = threading.Lock()  # the turn of the one who looks
+        self._looking = threading.RLock()  # the turn of the one who looks
 
     def members(self, session: int) -> dict[int, _Stat]:
         """Return the processes of a session that have not ended; no look begun before counts."""

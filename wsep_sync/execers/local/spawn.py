@@ -13,6 +13,7 @@ from typing import Any
 from ... import streams
 from ...children import Popen
 from ...errors import StartError, suppress_system
+from ...lazy import importing
 from ...protocol.command import Command, nameless
 from . import launch as local_launch
 from .commands import ChildCommand, LoginCommand
@@ -37,8 +38,8 @@ def make_pipe(
     readers.callback(reader.close)
     writers.callback(writer.close)
     if size > 0 and sys.platform == "linux":
-        import fcntl
-
+        with importing:  # for POSIX alone
+            import fcntl
         fcntl.fcntl(reader.fileno(), fcntl.F_SETPIPE_SZ, size)
     return reader, writer
 

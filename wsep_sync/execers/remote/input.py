@@ -78,11 +78,12 @@ class RemoteInput(SentInput):
             BrokenPipeError: Nobody tells any more.
         """
         with self._asking:
-            self._asked += 1
             try:
                 self._transport.send(Echo(on).encode())
             except TransportClosed as error:
                 raise BrokenPipeError(errno.EPIPE, str(error)) from error
+            # Now: one that was interrupted before it was sent will not be answered.
+            self._asked += 1
             with self._changed:
                 while self._dialogue.echo.answers < self._asked:
                     if not CLIENT[self._dialogue.state]:
