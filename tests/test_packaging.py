@@ -94,12 +94,13 @@ def test_what_is_built_from_the_sdist_is_the_same(unpacked: Path, tmp_path: Path
     assert installed(build(project, "wheel")) == modules(ROOT)
 
 
-def test_tests_run_from_the_sdist(unpacked: Path) -> None:
+def test_tests_run_from_the_sdist(unpacked: Path, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(unpacked, tmp_path / "unpacked"))
     # Those that look at what lies around them: all others need less.
     command = [sys.executable, "-m", "pytest", "-q", "-k", "links or shown", "tests/test_docs.py"]
     ran = subprocess.run(
         command,
-        cwd=unpacked,
+        cwd=project,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

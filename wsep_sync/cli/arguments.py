@@ -16,6 +16,9 @@ __all__ = ["parser"]
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
+# The name of a header (RFC 9110, section 5.6.2).
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
 
 class _HelpFormatter(argparse.HelpFormatter):
     """Fills paragraphs, but leaves examples, which begin with an empty line, as they are."""
@@ -446,8 +449,8 @@ def _user(text: str) -> tuple[str, str]:
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
-    # RFC 9110, section 5.6.2: a token. Its value may be a secret, and is not quoted.
-    if not colon or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+    # Its value may be a secret, and is not quoted.
+    if not colon or not _TOKEN.fullmatch(name):
         raise argparse.ArgumentTypeError("must be 'NAME: VALUE'")
     return name, value.strip()
 
