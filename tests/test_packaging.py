@@ -25,11 +25,10 @@ _LEFT = shutil.ignore_patterns(
 )
 
 
-def build(project: Path, kind: str) -> Path:
-    """Build an ``sdist`` or a ``wheel``, as pip would; return the file."""
-    program = f"import setuptools.build_meta as m; m.build_{kind}('dist')"
+def python(project: Path, *arguments: str) -> None:
+    """Run Python in a project, and see that it ends well."""
     ran = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, *arguments],
         cwd=project,
         # What is imported there is another package, and soon gone.
         env=unmeasured(),
@@ -41,6 +40,11 @@ def build(project: Path, kind: str) -> Path:
         check=False,
     )
     assert ran.returncode == 0, ran.stdout
+
+
+def build(project: Path, kind: str) -> Path:
+    """Build an ``sdist`` or a ``wheel``, as pip would; return the file."""
+    python(project, "-c", f"import setuptools.build_meta as m; m.build_{kind}('dist')")
     (built,) = (project / "dist").glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return built
 
@@ -100,19 +104,7 @@ def test_what_is_built_from_the_sdist_is_the_same(unpacked: Path, tmp_path: Path
 def test_tests_run_from_the_sdist(unpacked: Path, tmp_path: Path) -> None:
     project = Path(shutil.copytree(unpacked, tmp_path / "unpacked"))
     # Those that look at what lies around them: all others need less.
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "links or shown", "tests/test_docs.py"]
-    ran = subprocess.run(
-        command,
-        cwd=project,
-        env=unmeasured(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert ran.returncode == pytest.ExitCode.OK, ran.stdout
+    python(project, "-m", "pytest", "-q", "-k", "links or shown", "tests/test_docs.py")
 
 
 @pytest.fixture(scope="module")
